@@ -1,0 +1,180 @@
+//! The configuration: one TOML file, parsed once into types that the inside trusts.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::media::Bitrate;
+
+/// Everything `peercam.toml` says. `config/peercam.toml` documents every key; a test holds the two equal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub device: Device,
+    pub cameras: Vec<Camera>,
+    pub broker: Broker,
+    pub network: Network,
+    pub http: Http,
+    pub limits: Limits,
+    pub log: Log,
+}
+
+/// `[device]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Device {
+    /// What people call it.
+    pub name: String,
+    /// Where the certificate and all state live; survives updates.
+    pub state_dir: PathBuf,
+}
+
+/// `[[camera]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Camera {
+    /// The stream's name, by which a viewer picks it: 1 to 32 of `a-z 0-9 - _`.
+    pub name: String,
+    pub source: Source,
+    /// What the encoder is asked for while no viewer wants less.
+    pub bitrate: Bitrate,
+}
+
+/// `camera.source` and the keys that belong to it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// A V4L2 camera that delivers H.264. `device` is `None` for "the first one found". Zero size or rate: the camera's own.
+    V4l2 {
+        device: Option<PathBuf>,
+        size: Option<(NonZeroU32, NonZeroU32)>,
+        fps: Option<NonZeroU32>,
+    },
+    /// An Annex B file, replayed in real time and looped. Without `fps`, the file's own timing information or 30.
+    File { path: PathBuf, fps: Option<NonZeroU32> },
+    /// A moving test card, encoded in software.
+    Pattern {
+        size: (NonZeroU32, NonZeroU32),
+        fps: NonZeroU32,
+        gop: Duration,
+    },
+}
+
+/// `[broker]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Broker {
+    /// `tcp://`, `tls://`, `ws://` or `wss://`, host and port; `None` runs without a broker.
+    pub url: Option<BrokerUrl>,
+    pub username: Option<String>,
+    /// Read from `password_file`, or from the systemd credential `broker-password`.
+    pub password: Option<Secret>,
+    /// PEM; replaces the system's roots.
+    pub ca_file: Option<PathBuf>,
+    /// PEM, for brokers that ask for a client certificate.
+    pub client_cert_file: Option<PathBuf>,
+    /// PEM.
+    pub client_key_file: Option<PathBuf>,
+    pub keep_alive: Duration,
+    /// The longest pause between two tries.
+    pub reconnect_max: Duration,
+    /// What the page is told to connect to, where that differs from `url`: `ws://` or `wss://`.
+    pub page_url: Option<String>,
+}
+
+/// A broker's address, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerUrl {
+    pub scheme: BrokerScheme,
+    pub host: String,
+    pub port: u16,
+    /// WebSocket path, beginning with `/`.
+    pub path: String,
+}
+
+/// How the broker is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokerScheme {
+    Tcp,
+    Tls,
+    Ws,
+    Wss,
+}
+
+/// `[network]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Network {
+    /// Which local addresses carry media.
+    pub listen: Listen,
+    /// The one UDP port for all viewers; 0 lets the system choose.
+    pub udp_port: u16,
+    /// Whether the page may use direct paths or only a TURN relay.
+    pub transport_policy: TransportPolicy,
+    pub ice_servers: Vec<IceServer>,
+}
+
+/// `network.listen`: `"loopback"` (default), `"all"`, or a list of addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    Loopback,
+    All,
+    Addresses(Vec<IpAddr>),
+}
+
+/// `network.transport_policy`, as WebRTC's `iceTransportPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransportPolicy {
+    All,
+    Relay,
+}
+
+/// `[[network.ice_server]]`: a STUN or TURN server that pages are told of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IceServer {
+    /// `stun:`, `turn:` or `turns:` URLs (RFC 7064, RFC 7065).
+    pub urls: Vec<String>,
+    pub username: Option<String>,
+    /// Read from `credential_file`.
+    pub credential: Option<Secret>,
+}
+
+/// `[http]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Where the page is served; `None` serves none.
+    pub listen: Option<SocketAddr>,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Viewers at once.
+    pub viewers: NonZeroU32,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// `tracing` filter, such as `info` or `peercam=debug`.
+    pub filter: String,
+}
+
+/// A value that no log shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    #[must_use]
+    pub fn new(value: String) -> Self {
+        Self(value)
+    }
+
+    /// The secret itself: for the wire only.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}

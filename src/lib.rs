@@ -1,0 +1,11 @@
+//! A headless camera agent: hardware-encoded H.264 to browsers over WebRTC, signaled over MQTT.
+//!
+//! A reader who follows one frame from the device node to the socket meets the modules in this order:
+//! `capture` → `encode` → `hub` → `net` (the driver) ⇄ `session`. `ARCHITECTURE.md` has the picture.
+
+pub mod capture;
+pub mod config;
+pub mod encode;
+pub mod media;
+pub mod protocol;
+pub mod v4l2;

@@ -1,0 +1,1 @@
+//! What a sequence parameter set says about its stream.

@@ -1,0 +1,145 @@
+//! The one value that flows back from viewers to the encoder.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use super::Bitrate;
+
+/// What the viewers want of an encoder. The latest wins; it is never queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct EncoderTarget {
+    /// A new bit rate; `None` leaves the configured one.
+    pub bitrate: Option<Bitrate>,
+    /// Whether the next picture has to be a key frame.
+    pub keyframe: bool,
+}
+
+/// Holds key-frame requests back so that the encoder sees at most one in [`KeyFrameGate::INTERVAL`]; one held back is not lost.
+#[derive(Debug, Default)]
+pub struct KeyFrameGate {
+    wanted: bool,
+    last: Option<Instant>,
+}
+
+impl KeyFrameGate {
+    /// A key frame costs about ten times a P frame, so a storm of PLIs must not turn the stream into nothing else.
+    pub const INTERVAL: Duration = Duration::from_millis(300);
+
+    /// Notes that somebody needs a key frame.
+    pub fn request(&mut self) {
+        self.wanted = true;
+    }
+
+    /// Notes that a key frame has been made, asked for or not: it serves everybody who waits.
+    pub fn made(&mut self, now: Instant) {
+        self.wanted = false;
+        self.last = Some(now);
+    }
+
+    /// Whether to ask the encoder for a key frame now.
+    pub fn take(&mut self, now: Instant) -> bool {
+        let open = self.last.is_none_or(|last| now.saturating_duration_since(last) >= Self::INTERVAL);
+        if self.wanted && open {
+            self.wanted = false;
+            self.last = Some(now);
+            return true;
+        }
+        false
+    }
+}
+
+/// Where viewers leave what they want, and the camera's thread picks it up before each picture.
+#[derive(Debug, Default)]
+pub struct TargetCell(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    gate: KeyFrameGate,
+    bitrate: Option<Bitrate>,
+    bitrate_changed: bool,
+}
+
+impl TargetCell {
+    /// Asks for a key frame. Any number of calls within [`KeyFrameGate::INTERVAL`] make one.
+    pub fn request_key_frame(&self) {
+        self.lock().gate.request();
+    }
+
+    /// Asks for a bit rate; the latest wins.
+    pub fn set_bitrate(&self, bitrate: Bitrate) {
+        let mut state = self.lock();
+        state.bitrate_changed |= state.bitrate != Some(bitrate);
+        state.bitrate = Some(bitrate);
+    }
+
+    /// Notes that the stream produced a key frame by itself or on request.
+    pub fn key_frame_made(&self, now: Instant) {
+        self.lock().gate.made(now);
+    }
+
+    /// What the encoder has to do before its next picture, if anything.
+    pub fn take(&self, now: Instant) -> Option<EncoderTarget> {
+        let mut state = self.lock();
+        let keyframe = state.gate.take(now);
+        let bitrate = if std::mem::take(&mut state.bitrate_changed) {
+            state.bitrate
+        } else {
+            None
+        };
+        (keyframe || bitrate.is_some()).then_some(EncoderTarget { bitrate, keyframe })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storm_of_requests_makes_one_key_frame_in_300_ms_and_the_held_back_one_is_not_lost() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let cell = TargetCell::default();
+        let mut made = Vec::new();
+        for ms in 0..700 {
+            if ms < 350 {
+                cell.request_key_frame();
+            }
+            if let Some(target) = cell.take(at(ms)) {
+                assert!(target.keyframe);
+                made.push(ms);
+            }
+        }
+        assert_eq!(made, [0, 300, 600]);
+    }
+
+    #[test]
+    fn a_key_frame_that_came_by_itself_serves_those_who_wait() {
+        let now = Instant::now();
+        let cell = TargetCell::default();
+        cell.request_key_frame();
+        cell.key_frame_made(now);
+        assert_eq!(cell.take(now + Duration::from_secs(1)), None);
+    }
+
+    #[test]
+    fn a_bit_rate_is_handed_over_once() {
+        let now = Instant::now();
+        let cell = TargetCell::default();
+        cell.set_bitrate(Bitrate::kbps(800));
+        cell.set_bitrate(Bitrate::kbps(700));
+        let target = cell.take(now).expect("a new bit rate was asked for");
+        assert_eq!(
+            target,
+            EncoderTarget {
+                bitrate: Some(Bitrate::kbps(700)),
+                keyframe: false
+            }
+        );
+        cell.set_bitrate(Bitrate::kbps(700));
+        assert_eq!(cell.take(now), None);
+    }
+}

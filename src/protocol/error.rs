@@ -1,0 +1,91 @@
+//! Errors a peer can act on.
+
+use serde::{Deserialize, Serialize};
+
+/// Stable codes: JSON-RPC's own, and ours from -32000 downwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorCode {
+    ParseError,
+    InvalidRequest,
+    MethodNotFound,
+    InvalidParams,
+    Unauthorised,
+    Forbidden,
+    Busy,
+    TooManyViewers,
+    CameraUnavailable,
+    UnsupportedCodec,
+    Expired,
+    Conflict,
+    Unavailable,
+}
+
+impl ErrorCode {
+    const ALL: [(Self, i32, &'static str); 13] = [
+        (Self::ParseError, -32700, "parse_error"),
+        (Self::InvalidRequest, -32600, "invalid_request"),
+        (Self::MethodNotFound, -32601, "method_not_found"),
+        (Self::InvalidParams, -32602, "invalid_params"),
+        (Self::Unauthorised, -32000, "unauthorised"),
+        (Self::Forbidden, -32001, "forbidden"),
+        (Self::Busy, -32002, "busy"),
+        (Self::TooManyViewers, -32003, "too_many_viewers"),
+        (Self::CameraUnavailable, -32004, "camera_unavailable"),
+        (Self::UnsupportedCodec, -32005, "unsupported_codec"),
+        (Self::Expired, -32006, "expired"),
+        (Self::Conflict, -32007, "conflict"),
+        (Self::Unavailable, -32008, "unavailable"),
+    ];
+
+    /// The number on the wire.
+    #[must_use]
+    pub fn number(self) -> i32 {
+        Self::ALL
+            .iter()
+            .find(|(code, ..)| *code == self)
+            .map_or(-32603, |(_, number, _)| *number)
+    }
+
+    /// The name on the wire, in `data.reason`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL
+            .iter()
+            .find(|(code, ..)| *code == self)
+            .map_or("internal", |(.., name)| name)
+    }
+}
+
+/// A JSON-RPC error object: a code for programs, a sentence for people.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct RpcError {
+    /// One of [`ErrorCode::number`].
+    pub code: i32,
+    /// What went wrong and what helps.
+    pub message: String,
+    /// `reason` names the code; some errors add fields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<serde_json::Value>,
+}
+
+impl RpcError {
+    /// An error with its sentence.
+    #[must_use]
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code: code.number(),
+            message: message.into(),
+            data: Some(serde_json::json!({ "reason": code.name() })),
+        }
+    }
+
+    /// Adds a field to `data`.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: serde_json::Value) -> Self {
+        if let Some(data) = self.data.as_mut().and_then(serde_json::Value::as_object_mut) {
+            data.insert(key.to_owned(), value);
+        }
+        self
+    }
+}

@@ -1,0 +1,231 @@
+//! JSON-RPC 2.0 messages (<https://www.jsonrpc.org/specification>), without batches.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{ErrorCode, MAX_MESSAGE_BYTES, RpcError};
+
+/// A request's id, chosen by who asks; a string of at most 64 bytes, or a number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Id {
+    Number(u64),
+    Text(String),
+}
+
+/// A call that wants a reply.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    pub id: Id,
+    pub method: String,
+    pub params: Value,
+}
+
+/// A call that wants none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notification {
+    pub method: String,
+    pub params: Value,
+}
+
+/// The answer to a [`Request`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// `None` only where the request's id could not be read.
+    pub id: Option<Id>,
+    pub result: Result<Value, RpcError>,
+}
+
+/// Any JSON-RPC message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    Request(Request),
+    Notification(Notification),
+    Reply(Reply),
+}
+
+/// All members at once; which are there decides what it is.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wire {
+    jsonrpc: Version,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<Id>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    method: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    params: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    result: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<RpcError>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Version {
+    #[serde(rename = "2.0")]
+    V2,
+}
+
+impl Message {
+    /// Reads one message of at most [`MAX_MESSAGE_BYTES`].
+    ///
+    /// # Errors
+    /// A [`Reply`] that says what was wrong, ready to be sent back.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Box<Reply>> {
+        let refuse = |code, sentence: String| {
+            Box::new(Reply {
+                id: None,
+                result: Err(RpcError::new(code, sentence)),
+            })
+        };
+        if bytes.len() > MAX_MESSAGE_BYTES {
+            let sentence = format!("the message has {} bytes; at most {MAX_MESSAGE_BYTES} are read", bytes.len());
+            return Err(refuse(ErrorCode::InvalidRequest, sentence));
+        }
+        let wire: Wire = serde_json::from_slice(bytes).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => refuse(ErrorCode::InvalidRequest, format!("not a JSON-RPC 2.0 message: {error}")),
+            _ => refuse(ErrorCode::ParseError, format!("not JSON: {error}")),
+        })?;
+        if matches!(&wire.id, Some(Id::Text(text)) if text.len() > 64) {
+            return Err(refuse(ErrorCode::InvalidRequest, "an id has at most 64 bytes".into()));
+        }
+        match wire {
+            Wire {
+                id: Some(id),
+                method: Some(method),
+                params,
+                result: None,
+                error: None,
+                ..
+            } => Ok(Self::Request(Request {
+                id,
+                method,
+                params: params.unwrap_or(Value::Null),
+            })),
+            Wire {
+                id: None,
+                method: Some(method),
+                params,
+                result: None,
+                error: None,
+                ..
+            } => Ok(Self::Notification(Notification {
+                method,
+                params: params.unwrap_or(Value::Null),
+            })),
+            Wire {
+                id,
+                method: None,
+                params: None,
+                result: Some(result),
+                error: None,
+                ..
+            } => Ok(Self::Reply(Reply { id, result: Ok(result) })),
+            Wire {
+                id,
+                method: None,
+                params: None,
+                result: None,
+                error: Some(error),
+                ..
+            } => Ok(Self::Reply(Reply { id, result: Err(error) })),
+            Wire { .. } => Err(refuse(
+                ErrorCode::InvalidRequest,
+                "a message has a method, or a result, or an error; this one mixes them or has none".into(),
+            )),
+        }
+    }
+
+    /// The message as JSON text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut wire = Wire {
+            jsonrpc: Version::V2,
+            id: None,
+            method: None,
+            params: None,
+            result: None,
+            error: None,
+        };
+        match self {
+            Self::Request(request) => {
+                wire.id = Some(request.id.clone());
+                wire.method = Some(request.method.clone());
+                wire.params = Some(request.params.clone());
+            }
+            Self::Notification(notification) => {
+                wire.method = Some(notification.method.clone());
+                wire.params = Some(notification.params.clone());
+            }
+            Self::Reply(reply) => {
+                wire.id = reply.id.clone();
+                match &reply.result {
+                    Ok(result) => wire.result = Some(result.clone()),
+                    Err(error) => wire.error = Some(error.clone()),
+                }
+            }
+        }
+        serde_json::to_string(&wire).unwrap_or_default()
+    }
+
+    /// A notification with typed parameters.
+    #[must_use]
+    pub fn notification(method: &str, params: &impl Serialize) -> Self {
+        Self::Notification(Notification {
+            method: method.to_owned(),
+            params: serde_json::to_value(params).unwrap_or_default(),
+        })
+    }
+}
+
+/// Reads a call's parameters into their type; a missing `params` counts as `{}`.
+///
+/// # Errors
+/// [`ErrorCode::InvalidParams`], with serde's words on what is wrong.
+pub fn params<T: DeserializeOwned>(value: Value) -> Result<T, RpcError> {
+    let value = if value.is_null() {
+        Value::Object(serde_json::Map::new())
+    } else {
+        value
+    };
+    serde_json::from_value(value).map_err(|error| RpcError::new(ErrorCode::InvalidParams, format!("wrong parameters: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_survive_the_wire() {
+        for text in [
+            r#"{"jsonrpc":"2.0","id":7,"method":"session.hello","params":{"version":1}}"#,
+            r#"{"jsonrpc":"2.0","method":"session.close","params":{"session":"a","reason":"left"}}"#,
+            r#"{"jsonrpc":"2.0","id":"x","result":{"ok":true}}"#,
+            r#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"not JSON"}}"#,
+        ] {
+            let message = Message::parse(text.as_bytes()).unwrap_or_else(|reply| panic!("{text} was refused: {reply:?}"));
+            assert_eq!(message.to_json(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused_with_the_standard_code() {
+        let huge = format!(r#"{{"jsonrpc":"2.0","method":"{}"}}"#, "x".repeat(MAX_MESSAGE_BYTES));
+        for (text, code) in [
+            ("", -32700),
+            ("{", -32700),
+            ("[]", -32600),
+            ("7", -32600),
+            (r#"{"jsonrpc":"1.0","method":"m"}"#, -32600),
+            (r#"{"jsonrpc":"2.0"}"#, -32600),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"m","result":1}"#, -32600),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"m","extra":1}"#, -32600),
+            (huge.as_str(), -32600),
+        ] {
+            let reply = Message::parse(text.as_bytes()).expect_err("this is no message");
+            assert_eq!(reply.result.expect_err("an error").code, code, "{}", &text[..text.len().min(60)]);
+        }
+    }
+}
