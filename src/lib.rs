@@ -6,6 +6,9 @@
 pub mod capture;
 pub mod config;
 pub mod encode;
+pub mod hub;
 pub mod media;
+pub mod net;
 pub mod protocol;
+pub mod session;
 pub mod v4l2;
