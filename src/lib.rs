@@ -3,6 +3,8 @@
 //! A reader who follows one frame from the device node to the socket meets the modules in this order:
 //! `capture` → `encode` → `hub` → `net` (the driver) ⇄ `session`. `ARCHITECTURE.md` has the picture.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 pub mod capture;
 pub mod config;
 pub mod encode;
