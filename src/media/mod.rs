@@ -2,6 +2,7 @@
 
 pub mod annexb;
 pub mod conform;
+pub mod rtp;
 pub mod sps;
 mod target;
 mod time;
