@@ -1,0 +1,51 @@
+// @ts-check
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { describe } from '../words.js';
+
+/** @param {Partial<import('../words.js').Situation>} news */
+function title(news) {
+  return describe({ phase: 'asking', device: 'cam1', broker: 'ws://b:1', stream: 'main', brokerTries: 0, brokerWhy: '', unanswered: 0, network: true, seen: false, blocked: false, ...news })?.title;
+}
+
+/** @param {Partial<import('../protocol.js').Status>} news @returns {import('../protocol.js').Status} */
+function status(news) {
+  return { online: true, boot: 'b', seq: 1, name: 'Garden', software: '0.1.0', streams: [], ...news };
+}
+
+test('every situation has its words', () => {
+  const gone = status({ online: false });
+  const camera = (/** @type {import('../protocol.js').StreamState} */ state) => status({ streams: [{ name: 'main', state, reason: 'No such device.' }] });
+  /** @type {[Partial<import('../words.js').Situation>, string | undefined][]} */
+  const table = [
+    [{ phase: 'broker' }, 'Looking for the broker…'],
+    [{ phase: 'broker', brokerTries: 2 }, 'The broker does not answer'],
+    [{ phase: 'broker', network: false }, 'No network'],
+    [{}, 'Asking “cam1” for the picture…'],
+    [{ unanswered: 1 }, 'The broker knows no device “cam1”'],
+    [{ unanswered: 1, status: status({}) }, 'Garden does not answer'],
+    [{ status: gone }, 'Garden is offline'],
+    [{ status: gone, offlineSince: new Date(2026, 0, 1, 14, 3) }, 'Garden is offline since 14:03'],
+    [{ phase: 'connecting', name: 'Garden' }, 'Connecting to Garden…'],
+    [{ phase: 'playing' }, undefined],
+    [{ phase: 'playing', network: false }, undefined],
+    [{ phase: 'playing', blocked: true }, 'Tap to play'],
+    [{ phase: 'waiting' }, 'Waiting for the first picture…'],
+    [{ phase: 'waiting', seen: true }, 'The picture has stopped'],
+    [{ phase: 'waiting', status: camera('lost') }, 'The camera “main” is gone; waiting for it'],
+    [{ phase: 'waiting', status: camera('starting') }, 'The camera “main” is starting…'],
+    [{ phase: 'waiting', status: camera('unsupported') }, 'The camera “main” sends what no browser can show'],
+    [{ phase: 'refused', error: 'All 20 seats are taken.' }, 'All 20 seats are taken.'],
+    [{ phase: 'failed', error: 'why' }, 'This can’t work yet'],
+  ];
+  for (const [news, words] of table) assert.equal(title(news), words, JSON.stringify(news));
+});
+
+test('a sentence from the device is shown as it is', () => {
+  const words = describe({
+    phase: 'waiting', device: 'cam1', broker: 'ws://b:1', stream: 'main', brokerTries: 0, brokerWhy: '', unanswered: 0, network: true, seen: true, blocked: false,
+    status: status({ streams: [{ name: 'main', state: 'lost', reason: '/dev/video0 was unplugged.' }] }),
+  });
+  assert.equal(words?.detail, '/dev/video0 was unplugged.');
+});
