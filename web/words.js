@@ -53,9 +53,11 @@ export function describe(now) {
 
 /** @param {Situation} now */
 function describeBroker({ broker, brokerTries, brokerWhy }) {
-  if (brokerTries === 0) return say('Looking for the broker…', broker);
+  // Only the host: the rest of a broker's address can be a secret, and pages are photographed.
+  const { host } = new URL(broker);
+  if (brokerTries === 0) return say('Looking for the broker…', host);
   const why = brokerWhy ? ` (${brokerWhy})` : '';
-  return say('The broker does not answer', `${broker}${why}. Is it running, and is this the right network? Trying again by itself.`);
+  return say('The broker does not answer', `${host}${why}. Is it running, and is this the right network? Trying again by itself.`);
 }
 
 /**

@@ -49,3 +49,13 @@ test('a sentence from the device is shown as it is', () => {
   });
   assert.equal(words?.detail, '/dev/video0 was unplugged.');
 });
+
+test('a secret in the address of the broker stays off the screen', () => {
+  for (const brokerTries of [0, 3]) {
+    const words = describe({
+      phase: 'broker', device: 'cam1', broker: 'ws://me:pass@b:1/secret', brokerTries, brokerWhy: '', unanswered: 0, network: true, seen: false, blocked: false,
+    });
+    assert.match(words?.detail ?? '', /^b:1/);
+    assert.doesNotMatch(words?.detail ?? '', /secret|pass/);
+  }
+});
