@@ -143,6 +143,8 @@ export class Session {
     this.pc = pc;
     const transceiver = pc.addTransceiver('video', { direction: 'recvonly' });
     this.receiver = transceiver.receiver;
+    // The device asks for the same by playout-delay, which not every browser understands.
+    if (this.#options.playout === 'realtime' && 'jitterBufferTarget' in transceiver.receiver) transceiver.receiver.jitterBufferTarget = 0;
     preferH264(transceiver);
     askForCaptureTime(transceiver);
     pc.addEventListener('track', (event) => this.#options.onStream(event.streams[0] ?? new MediaStream([event.track])));

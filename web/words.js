@@ -64,11 +64,9 @@ function describeBroker({ broker, brokerTries, brokerWhy }) {
  * @param {Situation} now
  * @param {string} name
  */
-function describeAsking({ status, offlineSince, unanswered, device }, name) {
-  if (status && !status.online) {
-    const since = offlineSince ? ` since ${clock(offlineSince)}` : '';
-    return say(`${name} is offline${since}`, 'Waiting for it; the picture starts by itself.');
-  }
+function describeAsking(now, name) {
+  const { status, unanswered, device } = now;
+  if (status && !status.online) return describeOffline(now, name);
   if (unanswered === 0) return say(`Asking ${name} for the picture…`, '');
   if (!status) return say(`The broker knows no device “${device}”`, 'Is the name right, and is the device switched on? Asking again by itself.');
   return say(`${name} does not answer`, 'The broker believes that it is online. Asking again by itself.');
@@ -78,7 +76,18 @@ function describeAsking({ status, offlineSince, unanswered, device }, name) {
  * @param {Situation} now
  * @param {string} name
  */
-function describeWaiting({ status, stream, seen }, name) {
+function describeOffline({ offlineSince }, name) {
+  const since = offlineSince ? ` since ${clock(offlineSince)}` : '';
+  return say(`${name} is offline${since}`, 'Waiting for it; the picture starts by itself.');
+}
+
+/**
+ * @param {Situation} now
+ * @param {string} name
+ */
+function describeWaiting(now, name) {
+  const { status, stream, seen } = now;
+  if (status && !status.online) return describeOffline(now, name);
   const camera = status?.streams.find((entry) => entry.name === stream);
   const which = `The camera “${stream}”`;
   switch (camera?.state) {

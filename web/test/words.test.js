@@ -33,6 +33,7 @@ test('every situation has its words', () => {
     [{ phase: 'playing', blocked: true }, 'Tap to play'],
     [{ phase: 'waiting' }, 'Waiting for the first picture…'],
     [{ phase: 'waiting', seen: true }, 'The picture has stopped'],
+    [{ phase: 'waiting', seen: true, status: gone }, 'Garden is offline'],
     [{ phase: 'waiting', status: camera('lost') }, 'The camera “main” is gone; waiting for it'],
     [{ phase: 'waiting', status: camera('starting') }, 'The camera “main” is starting…'],
     [{ phase: 'waiting', status: camera('unsupported') }, 'The camera “main” sends what no browser can show'],
