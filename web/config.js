@@ -65,7 +65,8 @@ function checkBroker(broker, pageProtocol) {
   }
   const local = ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname);
   if (pageProtocol === 'https:' && url.protocol === 'ws:' && !local) {
-    throw new ConfigError(`This page came by https, so the browser refuses the unencrypted broker ${broker}: use wss://, or open the page by http.`);
+    const why = 'This page came by https, so the browser refuses an unencrypted broker';
+    throw new ConfigError(`${why} like ${broker}: use wss://, or open the page by http.`);
   }
   return broker;
 }

@@ -78,6 +78,7 @@ function run(config) {
   const player = new Player(video, still, {
     frame: (metadata) => viewer.frame(metadata),
     alive: () => viewer.pictureAlive(),
+    hushed: () => viewer.pictureHushed(),
     stalled: (silentMs) => viewer.pictureStalled(silentMs),
     blocked: (blocked) => viewer.playBlocked(blocked),
   });
@@ -153,7 +154,8 @@ async function main() {
     return fail('This browser has no WebRTC, or it is switched off. Chrome, Edge, Firefox and Safari have it.');
   }
   if (!hasH264()) {
-    return fail('This browser has no H.264, which the camera sends. Chrome, Edge and Safari have it; Firefox fetches it some minutes after its first start.');
+    const others = 'Chrome, Edge and Safari have it; Firefox fetches it some minutes after its first start.';
+    return fail(`This browser has no H.264, which the camera sends. ${others}`);
   }
   try {
     run(await readConfig(location.hash, fetchPeercamJson, location.protocol));

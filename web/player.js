@@ -6,12 +6,15 @@
 
 /** Longer than the pauses that a lossy path makes, short enough that a person has not yet begun to wonder. */
 const STALL_MS = 2000;
+/** A silence that is worth a look, though not a word. */
+const HUSH_MS = 700;
 const WATCH_MS = 250;
 
 /**
  * @typedef {object} PlayerEvents
  * @property {(metadata: VideoFrameCallbackMetadata) => void} frame a frame is shown; only in browsers with requestVideoFrameCallback
  * @property {() => void} alive pictures come: called for the first one, and the first one after a silence
+ * @property {() => void} hushed no picture for a moment; called once for each silence
  * @property {(silentMs: number) => void} stalled no picture for so long; called again and again
  * @property {(blocked: boolean) => void} blocked the browser plays only after a tap
  */
@@ -22,6 +25,7 @@ export class Player {
   #lastFrame = 0;
   #decoded = 0;
   #silent = true;
+  #hushed = false;
 
   /**
    * @param {HTMLVideoElement} video
@@ -97,6 +101,7 @@ export class Player {
 
   #alive() {
     this.#lastFrame = performance.now();
+    this.#hushed = false;
     if (!this.#silent) return;
     this.#silent = false;
     this.events.alive();
@@ -104,7 +109,12 @@ export class Player {
 
   #watch() {
     const silentMs = performance.now() - this.#lastFrame;
-    if (!this.#stream || document.hidden || this.video.paused || silentMs < STALL_MS) return;
+    if (!this.#stream || document.hidden || this.video.paused) return;
+    if (silentMs >= HUSH_MS && !this.#hushed) {
+      this.#hushed = true;
+      this.events.hushed();
+    }
+    if (silentMs < STALL_MS) return;
     this.#silent = true;
     this.events.stalled(silentMs);
   }

@@ -110,9 +110,10 @@ export class Session {
     try {
       await this.#exchange(pc, true);
       if (!(await back) && !this.#connected(pc)) this.#finish({ how: 'lost' });
-    } catch {
-      // An agent that was started anew knows nothing of this session. A path that came back meanwhile is still a path.
-      if (!this.#connected(pc)) this.#finish({ how: 'lost' });
+    } catch (error) {
+      // An agent that was started anew refuses: it knows nothing of this session, whatever ICE still believes.
+      // Without an answer, a path that came back meanwhile is still a path.
+      if (error instanceof RpcError || !this.#connected(pc)) this.#finish({ how: 'lost' });
     } finally {
       this.#restarting = false;
     }

@@ -23,6 +23,15 @@
  * @property {string | undefined} path in words
  */
 
+/**
+ * How many frames came and how many could be decoded.
+ * @param {Iterable<[string, any]>} report as of RTCPeerConnection.getStats
+ */
+export function countFrames(report) {
+  const video = [...new Map(report).values()].find((entry) => entry.type === 'inbound-rtp' && entry.kind === 'video');
+  return { received: Number(video?.framesReceived ?? 0), decoded: Number(video?.framesDecoded ?? 0) };
+}
+
 /** @typedef {{ at: number, frames: number, bytes: number, emitted: number, delay: number }} Look */
 
 export class StatsReader {

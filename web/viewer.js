@@ -12,7 +12,7 @@ import { newPeerId } from './protocol.js';
 import { NoReply } from './rpc.js';
 import { Session } from './session.js';
 import { Signaling } from './signaling.js';
-import { StatsReader } from './stats.js';
+import { StatsReader, countFrames } from './stats.js';
 
 /** An answer over a living data channel takes one round trip. */
 const PING_MS = 1500;
@@ -22,6 +22,8 @@ const DOUBT_MS = 700;
 const GIVE_UP_MS = 8000;
 /** So long in the background, a socket may have died without a word. */
 const LONG_HIDDEN_MS = 15_000;
+/** Frames that come and can't be decoded show themselves within this. */
+const STUCK_MS = 300;
 /** The first clock exchanges come quickly, so that the latency is there with the first pictures. */
 const CLOCK_FIRST_MS = 100;
 const CLOCK_FIRST_COUNT = 8;
@@ -97,6 +99,19 @@ export class Viewer {
   }
 
   /**
+   * No picture for a moment. If frames come that can't be decoded, a packet is lost for good: a key frame helps, and the browser itself
+   * would ask for one only seconds later.
+   */
+  async pictureHushed() {
+    const { session } = this;
+    if (!session?.control || !session.pc) return;
+    const before = countFrames(/** @type {any} */ (await session.pc.getStats()));
+    await new Promise((resolve) => setTimeout(resolve, STUCK_MS));
+    const after = countFrames(/** @type {any} */ (await session.pc.getStats()));
+    if (after.received > before.received && after.decoded === before.decoded) await this.#askForKeyFrame(session);
+  }
+
+  /**
    * The player shows nothing new for so long: finds out who is silent and acts.
    * @param {number} silentMs
    */
@@ -116,7 +131,7 @@ export class Viewer {
       const camera = this.situation.status?.streams.find((entry) => entry.name === this.situation.stream);
       if (camera && camera.state !== 'live') return;
       if (silentMs > GIVE_UP_MS) session.close('lost', 'No picture came.');
-      else await session.control.request('camera.keyframe', {}, { timeoutMs: PING_MS }).catch(() => {});
+      else await this.#askForKeyFrame(session);
     } finally {
       // Not at every tick of the player's watch.
       setTimeout(() => (this.#probing = false), 1000);
@@ -240,6 +255,12 @@ export class Viewer {
     const { session } = this;
     if (session?.control) this.#doubt(session);
     else this.#attempt.abort(new Again());
+  }
+
+  /** @param {Session} session */
+  async #askForKeyFrame(session) {
+    // Refused by a camera that can't make one; its next one comes by itself.
+    await session.control?.request('camera.keyframe', {}, { timeoutMs: PING_MS }).catch(() => {});
   }
 
   /** @param {Session} session */

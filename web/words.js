@@ -68,7 +68,9 @@ function describeAsking(now, name) {
   const { status, unanswered, device } = now;
   if (status && !status.online) return describeOffline(now, name);
   if (unanswered === 0) return say(`Asking ${name} for the picture…`, '');
-  if (!status) return say(`The broker knows no device “${device}”`, 'Is the name right, and is the device switched on? Asking again by itself.');
+  if (!status) {
+    return say(`The broker knows no device “${device}”`, 'Is the name right, and is the device switched on? Asking again by itself.');
+  }
   return say(`${name} does not answer`, 'The broker believes that it is online. Asking again by itself.');
 }
 

@@ -66,7 +66,7 @@ export class Viewer {
 
   /** @param {number} withinMs */
   async plays(withinMs) {
-    await eventually(`the page shows a moving picture (it says: ${await this.words()})`, withinMs, () =>
+    await eventually('the page shows a moving picture', withinMs, () =>
       this.page.evaluate(() => window.peercam?.state() === 'playing' && document.getElementById('video').videoWidth > 0),
     ).catch(async (error) => {
       throw new Error(`${error.message}; at last it said: ${await this.words()}`, { cause: error });

@@ -49,7 +49,8 @@ for (const [name, size] of [['desktop', DESKTOP], ['phone', PHONE]]) {
     const trueMs = median(stamped.slice(-30).map((frame) => frame.trueMs));
     const shownMs = Number(/^(-?\d+) ms ± \d+$/.exec(overlay)?.[1] ?? NaN);
     const apart = stamped.filter((frame) => frame.saidMs !== undefined).map((frame) => Math.abs(frame.saidMs - frame.trueMs));
-    console.log(`${name}: overlay “${overlay}”, burnt-in stamp ${trueMs.toFixed(1)} ms; the same frame differs by ${median(apart).toFixed(1)} ms (median of ${apart.length})`);
+    const byFrame = `the same frame differs by ${median(apart).toFixed(1)} ms (median of ${apart.length})`;
+    console.log(`${name}: overlay “${overlay}”, burnt-in stamp ${trueMs.toFixed(1)} ms; ${byFrame}`);
     assert.ok(Math.abs(shownMs - trueMs) <= 10, `the overlay’s latency (${overlay}) is within 10 ms of the stamp’s (${trueMs} ms)`);
     assert.ok(apart.length > 40 && median(apart) <= 10, `frame by frame too: ${median(apart)} ms apart in ${apart.length} frames`);
 
@@ -69,7 +70,8 @@ test('fingers and keys zoom the picture, and keys open statistics and full scree
   const { page } = viewer;
   const scale = () => page.evaluate(() => new DOMMatrix(getComputedStyle(document.getElementById('video')).transform).a);
   const touch = await page.context().newCDPSession(page);
-  const fingers = (type, ...points) => touch.send('Input.dispatchTouchEvent', { type, touchPoints: points.map(([x, y], id) => ({ x, y, id })) });
+  const fingers = (type, ...points) =>
+    touch.send('Input.dispatchTouchEvent', { type, touchPoints: points.map(([x, y], id) => ({ x, y, id })) });
   await fingers('touchStart', [150, 400], [240, 400]);
   for (let step = 1; step <= 10; step += 1) await fingers('touchMove', [150 - 8 * step, 400], [240 + 8 * step, 400]);
   await fingers('touchEnd');

@@ -45,7 +45,8 @@ export function readStamp(rgba, width, height, top) {
   }
   const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
   const threshold = (mean(white) + mean(black)) / 2;
-  if (!(mean(white) - mean(black) >= 48) || white.some((value) => value <= threshold) || black.some((value) => value >= threshold)) return undefined;
+  if (!(mean(white) - mean(black) >= 48)) return undefined;
+  if (white.some((value) => value <= threshold) || black.some((value) => value >= threshold)) return undefined;
   const bytes = new Uint8Array(9);
   for (let bit = 0; bit < 72; bit += 1) {
     const cell = Math.floor(bit / 36) * columns + calibration + (bit % 36);

@@ -12,7 +12,11 @@ import { StatsReader } from '../stats.js';
  */
 function report(at, frames, bytes, { local = {}, remote = {} } = {}) {
   const entries = [
-    { id: 'V', type: 'inbound-rtp', kind: 'video', timestamp: at, framesDecoded: frames, bytesReceived: bytes, headerBytesReceived: 0, packetsReceived: 90, packetsLost: 10, nackCount: 9, frameWidth: 1280, frameHeight: 720, codecId: 'C', jitterBufferDelay: frames * 0.005, jitterBufferEmittedCount: frames },
+    {
+      ...{ id: 'V', type: 'inbound-rtp', kind: 'video', codecId: 'C', timestamp: at, framesDecoded: frames },
+      ...{ bytesReceived: bytes, headerBytesReceived: 0, packetsReceived: 90, packetsLost: 10, nackCount: 9 },
+      ...{ frameWidth: 1280, frameHeight: 720, jitterBufferDelay: frames * 0.005, jitterBufferEmittedCount: frames },
+    },
     { id: 'C', type: 'codec', mimeType: 'video/H264', sdpFmtpLine: 'level-asymmetry-allowed=1;profile-level-id=42e01f' },
     { id: 'T', type: 'transport', selectedCandidatePairId: 'P' },
     { id: 'P', type: 'candidate-pair', localCandidateId: 'L', remoteCandidateId: 'R', currentRoundTripTime: 0.0123 },
@@ -45,7 +49,8 @@ test('direct and relayed paths are told apart, and whose relay it is', () => {
 test('the overlay shows figures with their error, and n/a for what is not known', () => {
   const last = { rtpTimestamp: 0, capturedMs: 0, presentedMs: 0, latencyMs: 0, errorMs: 0 };
   const stats = new StatsReader().read(report(1000, 1, 1));
-  const shown = new Map(rows({ stats, latency: { medianMs: 38.4, errorMs: 0.6, last }, device: { target_bps: 2e6, dropped: 3 }, broker: false }));
+  const latency = { medianMs: 38.4, errorMs: 0.6, last };
+  const shown = new Map(rows({ stats, latency, device: { target_bps: 2e6, dropped: 3 }, broker: false }));
   assert.equal(shown.get('Latency'), '38 ms ± 1');
   assert.equal(shown.get('Loss'), '10 of 100 packets, 9 NACKs');
   assert.equal(shown.get('Path carries'), 'n/a');

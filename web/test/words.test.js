@@ -5,8 +5,10 @@ import { test } from 'node:test';
 import { describe } from '../words.js';
 
 /** @param {Partial<import('../words.js').Situation>} news */
-function title(news) {
-  return describe({ phase: 'asking', device: 'cam1', broker: 'ws://b:1', stream: 'main', brokerTries: 0, brokerWhy: '', unanswered: 0, network: true, seen: false, blocked: false, ...news })?.title;
+function words(news) {
+  const address = { device: 'cam1', broker: 'ws://b:1', stream: 'main' };
+  const quiet = { brokerTries: 0, brokerWhy: '', unanswered: 0, network: true, seen: false, blocked: false };
+  return describe({ phase: 'asking', ...address, ...quiet, ...news });
 }
 
 /** @param {Partial<import('../protocol.js').Status>} news @returns {import('../protocol.js').Status} */
@@ -16,7 +18,8 @@ function status(news) {
 
 test('every situation has its words', () => {
   const gone = status({ online: false });
-  const camera = (/** @type {import('../protocol.js').StreamState} */ state) => status({ streams: [{ name: 'main', state, reason: 'No such device.' }] });
+  /** @param {import('../protocol.js').StreamState} state */
+  const camera = (state) => status({ streams: [{ name: 'main', state, reason: 'No such device.' }] });
   /** @type {[Partial<import('../words.js').Situation>, string | undefined][]} */
   const table = [
     [{ phase: 'broker' }, 'Looking for the broker…'],
@@ -40,23 +43,18 @@ test('every situation has its words', () => {
     [{ phase: 'refused', error: 'All 20 seats are taken.' }, 'All 20 seats are taken.'],
     [{ phase: 'failed', error: 'why' }, 'This can’t work yet'],
   ];
-  for (const [news, words] of table) assert.equal(title(news), words, JSON.stringify(news));
+  for (const [news, title] of table) assert.equal(words(news)?.title, title, JSON.stringify(news));
 });
 
 test('a sentence from the device is shown as it is', () => {
-  const words = describe({
-    phase: 'waiting', device: 'cam1', broker: 'ws://b:1', stream: 'main', brokerTries: 0, brokerWhy: '', unanswered: 0, network: true, seen: true, blocked: false,
-    status: status({ streams: [{ name: 'main', state: 'lost', reason: '/dev/video0 was unplugged.' }] }),
-  });
-  assert.equal(words?.detail, '/dev/video0 was unplugged.');
+  const lost = status({ streams: [{ name: 'main', state: 'lost', reason: '/dev/video0 was unplugged.' }] });
+  assert.equal(words({ phase: 'waiting', seen: true, status: lost })?.detail, '/dev/video0 was unplugged.');
 });
 
 test('a secret in the address of the broker stays off the screen', () => {
   for (const brokerTries of [0, 3]) {
-    const words = describe({
-      phase: 'broker', device: 'cam1', broker: 'ws://me:pass@b:1/secret', brokerTries, brokerWhy: '', unanswered: 0, network: true, seen: false, blocked: false,
-    });
-    assert.match(words?.detail ?? '', /^b:1/);
-    assert.doesNotMatch(words?.detail ?? '', /secret|pass/);
+    const { detail } = words({ phase: 'broker', broker: 'ws://me:pass@b:1/secret', brokerTries }) ?? { detail: '' };
+    assert.match(detail, /^b:1/);
+    assert.doesNotMatch(detail, /secret|pass/);
   }
 });
