@@ -207,7 +207,13 @@ mod tests {
     #[test]
     fn any_order_within_a_picture_and_between_pictures_gives_the_same_pictures() {
         let now = Moment::now();
-        for order in [[0, 1, 2, 3, 4, 5], [1, 0, 2, 3, 4, 5], [2, 0, 1, 5, 4, 3], [0, 1, 3, 4, 5, 2], [0, 0, 1, 2, 5, 3]] {
+        for order in [
+            [0, 1, 2, 3, 4, 5],
+            [1, 0, 2, 3, 4, 5],
+            [2, 0, 1, 5, 4, 3],
+            [0, 1, 3, 4, 5, 2],
+            [0, 0, 1, 2, 5, 3],
+        ] {
             let all: Vec<_> = [packets(5, now), packets(6, now)].concat();
             let mut assembler = Assembler::default();
             let mut seen = Vec::new();
@@ -250,7 +256,10 @@ mod tests {
             (6..12, vec!["F1", "H6", "F4"]),
         ] {
             let mut assembler = Assembler::default();
-            for packet in (1..=4).flat_map(|n| packets(n, now)).filter(|packet| !missing.contains(&packet.seq)) {
+            for packet in (1..=4)
+                .flat_map(|n| packets(n, now))
+                .filter(|packet| !missing.contains(&packet.seq))
+            {
                 assembler.push(packet);
             }
             let mut seen = drain(&mut assembler, now);
@@ -274,7 +283,9 @@ mod tests {
     fn a_buffer_that_is_full_ends_the_wait() {
         let now = Moment::now();
         let mut assembler = Assembler::default();
-        let all = (1..=2 + BUFFERED as u64 / 3).flat_map(|n| packets(n, now)).filter(|packet| packet.seq != 7);
+        let all = (1..=2 + BUFFERED as u64 / 3)
+            .flat_map(|n| packets(n, now))
+            .filter(|packet| packet.seq != 7);
         all.for_each(|packet| assembler.push(packet));
         let seen = drain(&mut assembler, now);
         assert_eq!(&seen[..3], ["F1", "H1", "F3"]);
@@ -292,7 +303,11 @@ mod tests {
         let [a, b, c] = packets(2, now);
         for (seq, mut packet) in (6..).zip([a.clone(), a, b, c]) {
             if seq == 6 {
-                packet = Packet { payload: [].into(), marker: true, ..packet };
+                packet = Packet {
+                    payload: [].into(),
+                    marker: true,
+                    ..packet
+                };
             }
             assembler.push(Packet { seq, ..packet });
         }

@@ -42,7 +42,9 @@ pub struct Incoming {
 pub enum Link {
     Down(String),
     /// Connected; this many filters of this connection have been granted.
-    Up { granted: usize },
+    Up {
+        granted: usize,
+    },
 }
 
 type Routes = Rc<RefCell<HashMap<String, mpsc::Sender<Incoming>>>>;
@@ -85,7 +87,9 @@ impl Url {
     /// # Errors
     /// A sentence that says what is wrong with the URL.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
-        let (scheme, rest) = text.split_once("://").with_context(|| format!("{text}: a broker's URL begins with tcp://, tls://, ws:// or wss://"))?;
+        let (scheme, rest) = text
+            .split_once("://")
+            .with_context(|| format!("{text}: a broker's URL begins with tcp://, tls://, ws:// or wss://"))?;
         let (tls, websocket, port) = match scheme {
             "tcp" | "mqtt" => (false, false, 1_883),
             "tls" | "ssl" | "mqtts" => (true, false, 8_883),
@@ -98,7 +102,9 @@ impl Url {
             bail!("{text}: give the user with --username and the password with --password-file, not in the URL");
         }
         let (host, port) = match authority.rsplit_once(':') {
-            Some((host, digits)) if !digits.contains(']') => (host, digits.parse().with_context(|| format!("{text}: {digits} is not a port"))?),
+            Some((host, digits)) if !digits.contains(']') => {
+                (host, digits.parse().with_context(|| format!("{text}: {digits} is not a port"))?)
+            }
             Some(_) | None => (authority, port),
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -139,7 +145,9 @@ impl Broker {
         mqtt.set_keep_alive(15).set_max_packet_size(Some(PACKET_BYTES));
         if let Some(user) = options.username {
             let password = match options.password_file {
-                Some(file) => std::fs::read_to_string(file).with_context(|| format!("reading the MQTT password from {}", file.display()))?,
+                Some(file) => {
+                    std::fs::read_to_string(file).with_context(|| format!("reading the MQTT password from {}", file.display()))?
+                }
                 None => String::new(),
             };
             mqtt.set_credentials(user.to_owned(), password.trim_end_matches(['\r', '\n']).to_owned());
@@ -180,7 +188,9 @@ impl Broker {
         let topics: Vec<&String> = routes.keys().filter(|topic| !requested.contains(*topic)).collect();
         for topics in topics.chunks(FILTERS_A_PACKET) {
             let filters = topics.iter().map(|topic| SubscribeFilter::new((*topic).clone(), QoS::AtLeastOnce));
-            self.client.try_subscribe_many(filters).context("subscribing: the queue to the broker is full")?;
+            self.client
+                .try_subscribe_many(filters)
+                .context("subscribing: the queue to the broker is full")?;
             requested.extend(topics.iter().map(|topic| (*topic).clone()));
         }
         Ok(())
@@ -212,7 +222,9 @@ impl Broker {
             ..PublishProperties::default()
         };
         let options = PublishOptions::new(QoS::AtLeastOnce).properties(properties);
-        self.client.try_publish(topic, text, options).context("the queue to the broker is full")
+        self.client
+            .try_publish(topic, text, options)
+            .context("the queue to the broker is full")
     }
 
     /// Sends what is queued, then ends the connection; [`Connection::run`] returns.
@@ -225,7 +237,11 @@ impl Broker {
 
 impl Url {
     fn websocket_url(&self, scheme: &str) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
         format!("{scheme}://{host}:{}{}", self.port, self.path)
     }
 }
@@ -271,7 +287,9 @@ impl Connection {
     fn deliver(&self, publish: rumqttc::Publish) {
         let topic = String::from_utf8_lossy(&publish.topic).into_owned();
         let routes = self.broker.routes.borrow();
-        let route = routes.get(&topic).or_else(|| routes.iter().find(|(filter, _)| matches(filter, &topic)).map(|(_, route)| route));
+        let route = routes
+            .get(&topic)
+            .or_else(|| routes.iter().find(|(filter, _)| matches(filter, &topic)).map(|(_, route)| route));
         let Some(route) = route else { return };
         let incoming = Incoming {
             topic,
@@ -287,7 +305,10 @@ impl Connection {
 /// Whether `topic` is caught by `filter` (MQTT 5, 4.7; `+` only, which is all that is used here).
 fn matches(filter: &str, topic: &str) -> bool {
     let mut levels = topic.split('/');
-    filter.split('/').all(|wanted| levels.next().is_some_and(|level| wanted == "+" || wanted == level)) && levels.next().is_none()
+    filter
+        .split('/')
+        .all(|wanted| levels.next().is_some_and(|level| wanted == "+" || wanted == level))
+        && levels.next().is_none()
 }
 
 /// rustls with the system's certificate authorities and those in `ca`.
@@ -332,8 +353,18 @@ mod tests {
             };
             assert_eq!(Url::parse(text).expect(text), expected);
         }
-        assert_eq!(Url::parse("ws://[::1]:9001").expect("a URL").websocket_url("ws"), "ws://[::1]:9001/mqtt");
-        for wrong in ["127.0.0.1:1883", "http://b", "tcp://", "tcp://b:port", "tcp://me:secret@b", "tcp://:1883"] {
+        assert_eq!(
+            Url::parse("ws://[::1]:9001").expect("a URL").websocket_url("ws"),
+            "ws://[::1]:9001/mqtt"
+        );
+        for wrong in [
+            "127.0.0.1:1883",
+            "http://b",
+            "tcp://",
+            "tcp://b:port",
+            "tcp://me:secret@b",
+            "tcp://:1883",
+        ] {
             assert!(Url::parse(wrong).is_err(), "{wrong} is no broker's URL");
         }
     }

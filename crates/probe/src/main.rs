@@ -36,7 +36,10 @@ const UNREACHABLE: u8 = 2;
 fn main() -> ExitCode {
     let args = Args::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     str0m::crypto::from_feature_flags().install_process_default();
     let code = match measure(&args) {
         Ok(report) => print(&report, args.json),

@@ -50,13 +50,66 @@ mod tests {
         let mut offset = ClockOffset::default();
         assert_eq!(offset.estimate(), None);
         // The device is 500 ms ahead; 30 ms there, 10 ms back.
-        offset.enter(1_000.0, 1_041.0, &Clock { received_ms: 1_530.0, sent_ms: 1_531.0 });
-        assert_eq!(offset.estimate(), Some(Estimate { offset_ms: 510.0, error_ms: 20.0 }));
-        offset.enter(2_000.0, 2_004.0, &Clock { received_ms: 2_502.0, sent_ms: 2_502.0 });
-        assert_eq!(offset.estimate(), Some(Estimate { offset_ms: 500.0, error_ms: 2.0 }));
-        offset.enter(3_000.0, 3_100.0, &Clock { received_ms: 3_590.0, sent_ms: 3_590.0 });
-        offset.enter(3_000.0, 2_000.0, &Clock { received_ms: 3_590.0, sent_ms: 3_590.0 });
-        offset.enter(3_000.0, 3_001.0, &Clock { received_ms: f64::NAN, sent_ms: 3_590.0 });
-        assert_eq!(offset.estimate(), Some(Estimate { offset_ms: 500.0, error_ms: 2.0 }));
+        offset.enter(
+            1_000.0,
+            1_041.0,
+            &Clock {
+                received_ms: 1_530.0,
+                sent_ms: 1_531.0,
+            },
+        );
+        assert_eq!(
+            offset.estimate(),
+            Some(Estimate {
+                offset_ms: 510.0,
+                error_ms: 20.0
+            })
+        );
+        offset.enter(
+            2_000.0,
+            2_004.0,
+            &Clock {
+                received_ms: 2_502.0,
+                sent_ms: 2_502.0,
+            },
+        );
+        assert_eq!(
+            offset.estimate(),
+            Some(Estimate {
+                offset_ms: 500.0,
+                error_ms: 2.0
+            })
+        );
+        offset.enter(
+            3_000.0,
+            3_100.0,
+            &Clock {
+                received_ms: 3_590.0,
+                sent_ms: 3_590.0,
+            },
+        );
+        offset.enter(
+            3_000.0,
+            2_000.0,
+            &Clock {
+                received_ms: 3_590.0,
+                sent_ms: 3_590.0,
+            },
+        );
+        offset.enter(
+            3_000.0,
+            3_001.0,
+            &Clock {
+                received_ms: f64::NAN,
+                sent_ms: 3_590.0,
+            },
+        );
+        assert_eq!(
+            offset.estimate(),
+            Some(Estimate {
+                offset_ms: 500.0,
+                error_ms: 2.0
+            })
+        );
     }
 }

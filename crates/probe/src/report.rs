@@ -227,7 +227,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "device {}, {} viewers, {:.1} s", self.device, self.viewers, self.seconds)?;
         writeln!(f)?;
-        let columns = ["viewer", "key ms", "fps", "shown", "lost", "undec", "skip", "frz", "lat p50", "lat p95", "kbit/s", "nack", "pli", "rtt ms"];
+        let columns = [
+            "viewer", "key ms", "fps", "shown", "lost", "undec", "skip", "frz", "lat p50", "lat p95", "kbit/s", "nack", "pli", "rtt ms",
+        ];
         let widths = [6, 8, 7, 7, 5, 5, 5, 4, 8, 8, 8, 5, 4, 7];
         let row = |f: &mut fmt::Formatter<'_>, cells: &[String]| {
             for (cell, width) in cells.iter().zip(widths) {
@@ -266,14 +268,21 @@ impl fmt::Display for Report {
         ];
         for (what, summary) in lines {
             match summary {
-                Some(it) => writeln!(f, "{what:<30} p50 {:>7.1}  p95 {:>7.1}  max {:>7.1}  min {:>7.1}", it.p50, it.p95, it.max, it.min)?,
+                Some(it) => writeln!(
+                    f,
+                    "{what:<30} p50 {:>7.1}  p95 {:>7.1}  max {:>7.1}  min {:>7.1}",
+                    it.p50, it.p95, it.max, it.min
+                )?,
                 None => writeln!(f, "{what:<30} not measured")?,
             }
         }
         if let Some(first) = self.per_viewer.first() {
             let clock = match (first.latency_clock, first.clock_offset) {
                 (Some("local"), _) => "this machine's own".to_owned(),
-                (Some(_), Some(it)) => format!("this machine's, corrected by {:.2} ms (error at most {:.2} ms)", it.offset_ms, it.error_ms),
+                (Some(_), Some(it)) => format!(
+                    "this machine's, corrected by {:.2} ms (error at most {:.2} ms)",
+                    it.offset_ms, it.error_ms
+                ),
                 (None, _) | (Some(_), None) => "none: no capture times, or no clock exchange".to_owned(),
             };
             writeln!(f, "{:<30} {clock}", "clock for latency")?;

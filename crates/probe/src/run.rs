@@ -63,7 +63,9 @@ pub async fn run(args: &Args) -> anyhow::Result<Report> {
     let limit = Duration::from_secs_f64(args.connect_secs);
     let connection = tokio::task::spawn_local(connection.run());
     let device = match &args.device {
-        Some(device) => DeviceId::parse(device).with_context(|| format!("--device {device}: a device's id is 1 to 64 of A-Z a-z 0-9 - _"))?,
+        Some(device) => {
+            DeviceId::parse(device).with_context(|| format!("--device {device}: a device's id is 1 to 64 of A-Z a-z 0-9 - _"))?
+        }
         None => discover(&broker, limit).await?,
     };
     let topics = Topics::new(&device);
@@ -111,7 +113,7 @@ pub async fn run(args: &Args) -> anyhow::Result<Report> {
             _ = interrupt.recv() => { stop.send_replace(true); }
             _ = terminate.recv() => { stop.send_replace(true); }
             Some(status) = statuses.recv() => {
-                if let Ok(status) = serde_json::from_slice(&status.payload) 
+                if let Ok(status) = serde_json::from_slice(&status.payload)
                     && heard.len() < STATUSES
                     // The broker may deliver once for each subscription that matches.
                     && heard.last().is_none_or(|(_, last)| *last != status)
@@ -162,7 +164,8 @@ impl Task {
     /// Joins at its moment, watches until the end, leaves.
     async fn watch(mut self, shared: &Shared) -> anyhow::Result<Viewer> {
         let mut stop = shared.stop.clone();
-        let sockets = Sockets::bind(&shared.addresses, &shared.buffers).context("opening a UDP socket; is the limit on open files (ulimit -n) too low?")?;
+        let sockets = Sockets::bind(&shared.addresses, &shared.buffers)
+            .context("opening a UDP socket; is the limit on open files (ulimit -n) too low?")?;
         tokio::select! {
             () = tokio::time::sleep_until(self.at) => {}
             _ = stop.wait_for(|stop| *stop) => {}

@@ -79,7 +79,9 @@ impl Sockets {
             segment_size: None,
             src_ip: (!source.ip().is_unspecified()).then(|| source.ip()),
         };
-        let sent = socket.io.try_io(Interest::WRITABLE, || socket.state.try_send(UdpSockRef::from(&socket.io), &transmit));
+        let sent = socket.io.try_io(Interest::WRITABLE, || {
+            socket.state.try_send(UdpSockRef::from(&socket.io), &transmit)
+        });
         if let Err(error) = sent {
             tracing::debug!(%error, %destination, "sending");
         }
@@ -130,7 +132,9 @@ impl Sockets {
     }
 
     fn of(&self, ip: IpAddr) -> Option<&Socket> {
-        self.list.iter().find(|socket| socket.io.local_addr().is_ok_and(|local| local.is_ipv4() == ip.is_ipv4()))
+        self.list
+            .iter()
+            .find(|socket| socket.io.local_addr().is_ok_and(|local| local.is_ipv4() == ip.is_ipv4()))
     }
 }
 

@@ -108,7 +108,7 @@ impl Tally {
         }
         self.nal_units += units.count as u64;
         if !units.is_picture() {
-            return Ok(Verdict::Fine);
+            return Ok(if self.decodable { Verdict::Fine } else { Verdict::NeedsKeyFrame });
         }
         self.distance(frame.ticks);
         let ready = self.ready.map_or(frame.arrived, |before| before.max(frame.arrived));
@@ -152,7 +152,11 @@ impl Tally {
     /// else never sent.
     fn distance(&mut self, ticks: u64) {
         let hole = std::mem::take(&mut self.hole);
-        let distance = self.last_ticks.replace(ticks).and_then(|last| ticks.checked_sub(last)).filter(|distance| *distance > 0);
+        let distance = self
+            .last_ticks
+            .replace(ticks)
+            .and_then(|last| ticks.checked_sub(last))
+            .filter(|distance| *distance > 0);
         let Some(distance) = distance else {
             self.lost += u64::from(hole);
             return;
@@ -234,7 +238,11 @@ mod tests {
             ("", 0, 0, 0, 0),
         ] {
             let (tally, ..) = run(script);
-            assert_eq!((tally.shown, tally.lost, tally.undecodable, tally.skipped), (shown, lost, undecodable, skipped), "{script}");
+            assert_eq!(
+                (tally.shown, tally.lost, tally.undecodable, tally.skipped),
+                (shown, lost, undecodable, skipped),
+                "{script}"
+            );
         }
     }
 
@@ -274,10 +282,24 @@ mod tests {
         let start = Moment::now();
         let mut saved = Vec::new();
         let mut tally = Tally::default();
-        for (n, units) in [NalUnits::read(DELTA), NalUnits::read(KEY), Err(Malformed::Fragment), NalUnits::read(DELTA)].into_iter().enumerate() {
-            tally.enter(&frame(n as u64, start, units), Some(&mut saved)).expect("a vector takes everything");
+        for (n, units) in [
+            NalUnits::read(DELTA),
+            NalUnits::read(KEY),
+            Err(Malformed::Fragment),
+            NalUnits::read(DELTA),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            tally
+                .enter(&frame(n as u64, start, units), Some(&mut saved))
+                .expect("a vector takes everything");
         }
-        let expected: Vec<u8> = [&DELTA[..], &KEY[..], &DELTA[..]].concat().into_iter().flat_map(|unit| [&[0, 0, 0, 1], unit].concat()).collect();
+        let expected: Vec<u8> = [&DELTA[..], &KEY[..], &DELTA[..]]
+            .concat()
+            .into_iter()
+            .flat_map(|unit| [&[0, 0, 0, 1], unit].concat())
+            .collect();
         assert_eq!(saved, expected);
         assert_eq!(tally.nal_units, 5);
     }

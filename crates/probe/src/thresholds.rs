@@ -44,30 +44,52 @@ impl Thresholds {
         let failed: Vec<_> = report.per_viewer.iter().filter(|viewer| viewer.failed.is_some()).collect();
         if failed.len() > self.max_failed {
             let first = failed.first().and_then(|viewer| viewer.failed.as_deref()).unwrap_or_default();
-            missed.push(format!("{} viewers failed, {} may; the first: {first}", failed.len(), self.max_failed));
+            missed.push(format!(
+                "{} viewers failed, {} may; the first: {first}",
+                failed.len(),
+                self.max_failed
+            ));
         }
         let mut p95 = |what: &str, unit: Option<f64>, limit: Option<f64>| match (unit, limit) {
             (Some(value), Some(limit)) if value > limit => missed.push(format!("{what}: p95 is {value:.1} ms, at most {limit} ms wanted")),
             (None, Some(limit)) => missed.push(format!("{what}: not measured, at most {limit} ms wanted")),
             (Some(_) | None, _) => {}
         };
-        p95("offer to first key frame", report.offer_to_key_ms.map(|it| it.p95), self.max_first_key_p95_ms);
-        p95("hello to first key frame", report.hello_to_key_ms.map(|it| it.p95), self.max_hello_first_key_p95_ms);
+        p95(
+            "offer to first key frame",
+            report.offer_to_key_ms.map(|it| it.p95),
+            self.max_first_key_p95_ms,
+        );
+        p95(
+            "hello to first key frame",
+            report.hello_to_key_ms.map(|it| it.p95),
+            self.max_hello_first_key_p95_ms,
+        );
         p95("latency", report.latency_ms.map(|it| it.p95), self.max_latency_p95_ms);
         for viewer in &report.per_viewer {
             let name = viewer.viewer;
             if let Some(limit) = self.min_fps
                 && viewer.fps.is_none_or(|fps| fps < limit)
             {
-                missed.push(format!("viewer {name}: {:.2} pictures a second, at least {limit} wanted", viewer.fps.unwrap_or(0.0)));
+                missed.push(format!(
+                    "viewer {name}: {:.2} pictures a second, at least {limit} wanted",
+                    viewer.fps.unwrap_or(0.0)
+                ));
             }
             if let Some(limit) = self.min_frames
                 && viewer.frames_shown < limit
             {
-                missed.push(format!("viewer {name}: {} pictures shown, at least {limit} wanted", viewer.frames_shown));
+                missed.push(format!(
+                    "viewer {name}: {} pictures shown, at least {limit} wanted",
+                    viewer.frames_shown
+                ));
             }
             let counts: [(&str, fn(&ViewerReport) -> u64, Option<u64>); 3] = [
-                ("pictures lost or undecodable", |it| it.frames_lost + it.frames_undecodable, self.max_lost_frames),
+                (
+                    "pictures lost or undecodable",
+                    |it| it.frames_lost + it.frames_undecodable,
+                    self.max_lost_frames,
+                ),
                 ("pictures left out by the device", |it| it.frames_skipped, self.max_skipped_frames),
                 ("freezes", |it| it.freezes, self.max_freezes),
             ];
@@ -150,6 +172,13 @@ mod tests {
         let missed = thresholds.missed(&report);
         assert_eq!(missed.len(), 3, "{missed:?}");
         assert!(missed[0].contains("the device refused: busy"), "{missed:?}");
-        assert_eq!(Thresholds { max_failed: 1, ..Thresholds::default() }.missed(&report), Vec::<String>::new());
+        assert_eq!(
+            Thresholds {
+                max_failed: 1,
+                ..Thresholds::default()
+            }
+            .missed(&report),
+            Vec::<String>::new()
+        );
     }
 }

@@ -31,6 +31,9 @@ const OFFER_LIFE_MS: u64 = 15_000;
 /// As long as the device coalesces requests of all viewers; asking more often would not help.
 const PLI_INTERVAL: Duration = Duration::from_millis(300);
 
+/// A device that hangs up usually says why over MQTT, which is slower than the connection itself.
+const LAST_WORD: Duration = Duration::from_millis(500);
+
 /// Candidates of the device that are kept until the session's id is known.
 const EARLY_CANDIDATES: usize = 64;
 
@@ -109,6 +112,8 @@ pub struct Viewer {
     assembler: Assembler,
     pli_wanted: bool,
     pli_after: Option<Instant>,
+    /// The device closed the connection; its reason is waited for until then.
+    hung_up: Option<Instant>,
     save: Option<Box<dyn Write>>,
     actions: VecDeque<Action>,
 }
@@ -161,6 +166,7 @@ impl Viewer {
             assembler: Assembler::default(),
             pli_wanted: false,
             pli_after: None,
+            hung_up: None,
             save,
             actions: VecDeque::new(),
         };
@@ -186,7 +192,9 @@ impl Viewer {
     /// Takes a datagram that came from `source` to our `destination`.
     pub fn datagram(&mut self, source: SocketAddr, destination: SocketAddr, bytes: &[u8], arrived: Moment) {
         self.datagram_bytes += bytes.len() as u64;
-        let Ok(receive) = Receive::new(Protocol::Udp, source, destination, bytes) else { return };
+        let Ok(receive) = Receive::new(Protocol::Udp, source, destination, bytes) else {
+            return;
+        };
         let result = self.rtc.handle_input(Input::Receive(arrived.mono, receive));
         self.check("reading a datagram", result.map_err(|error| error.to_string()), arrived);
         self.drain(arrived);
@@ -198,6 +206,10 @@ impl Viewer {
         self.check("a WebRTC timer", result.map_err(|error| error.to_string()), now);
         self.drain(now);
         self.retry(now);
+        if self.hung_up.is_some_and(|until| now.mono >= until) {
+            let failure = Failure::Closed("without a word".to_owned());
+            self.end(Some(failure), now);
+        }
         self.control.timeout(now);
         self.assemble(now);
         self.drain(now);
@@ -205,7 +217,12 @@ impl Viewer {
 
     /// When [`Viewer::timeout`] wants to be called.
     pub fn deadline(&self) -> Instant {
-        let own = [self.assembler.deadline(), self.control.deadline(), self.waiting.as_ref().map(|waiting| waiting.again)];
+        let own = [
+            self.assembler.deadline(),
+            self.control.deadline(),
+            self.hung_up,
+            self.waiting.as_ref().map(|waiting| waiting.again),
+        ];
         own.into_iter().flatten().fold(self.rtc_deadline, Instant::min)
     }
 
@@ -372,7 +389,9 @@ impl Viewer {
                 }
             }
             "session.close" => {
-                let Ok(close) = serde_json::from_value::<Close>(params) else { return };
+                let Ok(close) = serde_json::from_value::<Close>(params) else {
+                    return;
+                };
                 if matches!(&self.stage, Stage::Joined { session } if *session == close.session) {
                     self.end(Some(Failure::Closed(close.reason)), now);
                 }
@@ -447,7 +466,9 @@ impl Viewer {
             return false;
         }
         let mut api = self.rtc.direct_api();
-        let Some(stream) = api.stream_rx_by_mid(self.mid, None) else { return false };
+        let Some(stream) = api.stream_rx_by_mid(self.mid, None) else {
+            return false;
+        };
         stream.request_keyframe(KeyframeRequestKind::Pli);
         self.pli_wanted = false;
         self.pli_after = Some(now.mono + PLI_INTERVAL);
@@ -458,10 +479,15 @@ impl Viewer {
     fn event(&mut self, event: Event, now: Moment) {
         match event {
             Event::Connected => self.milestones.connected = Some(now),
-            Event::IceConnectionStateChange(IceConnectionState::Disconnected) => {
-                self.end(Some(Failure::Broken("the device can't be reached any more (ICE disconnected)".to_owned())), now);
+            Event::IceConnectionStateChange(IceConnectionState::Disconnected) if self.hung_up.is_none() => {
+                self.end(
+                    Some(Failure::Broken(
+                        "the device can't be reached any more (ICE disconnected)".to_owned(),
+                    )),
+                    now,
+                );
             }
-            Event::Closed => self.end(Some(Failure::Closed("the device closed the connection without a word".to_owned())), now),
+            Event::Closed => self.hung_up = Some(now.mono + LAST_WORD),
             Event::RtpPacket(packet) => self.packet(packet, now),
             Event::ChannelOpen(channel, label) => self.control.opened(channel, &label, now),
             Event::ChannelData(data) => {

@@ -99,7 +99,9 @@ impl Device {
         loop {
             match self.rtc.poll_output().expect("the sender works") {
                 Output::Timeout(_) => {
-                    let Some((channel, text)) = answers.pop_front() else { return datagrams };
+                    let Some((channel, text)) = answers.pop_front() else {
+                        return datagrams;
+                    };
                     let mut channel = self.rtc.channel(channel).expect("an open channel");
                     assert!(channel.write(false, String::as_bytes(&text)).expect("room in the channel"));
                 }
@@ -112,11 +114,19 @@ impl Device {
                     self.key_wanted = true;
                 }
                 Output::Event(Event::ChannelData(data)) => {
-                    let Ok(Message::Request(request)) = Message::parse(&data.data) else { panic!("not a request") };
+                    let Ok(Message::Request(request)) = Message::parse(&data.data) else {
+                        panic!("not a request")
+                    };
                     assert_eq!(request.method, "session.clock");
                     let stamp = now.unix_ms + AHEAD_MS;
-                    let clock = Clock { received_ms: stamp, sent_ms: stamp };
-                    let reply = Message::Reply(Reply { id: Some(request.id), result: Ok(json!(clock)) });
+                    let clock = Clock {
+                        received_ms: stamp,
+                        sent_ms: stamp,
+                    };
+                    let reply = Message::Reply(Reply {
+                        id: Some(request.id),
+                        result: Ok(json!(clock)),
+                    });
                     answers.push_back((data.id, reply.to_json()));
                 }
                 Output::Event(_) => {}
@@ -183,7 +193,9 @@ impl Device {
             vec![vec![0x5c, 0x81, 0x9a, n], vec![0x5c, 0x41, n, 0, 0]]
         };
         if key {
-            self.sent.extend([0, 0, 0, 1, 0x67, 66, 0xc0, 31, 0, 0, 0, 1, 0x68, 0xce, n, 0, 0, 0, 1, 0x65, 0x88, n, 1, 2, 0, 0, 3]);
+            self.sent.extend([
+                0, 0, 0, 1, 0x67, 66, 0xc0, 31, 0, 0, 0, 1, 0x68, 0xce, n, 0, 0, 0, 1, 0x65, 0x88, n, 1, 2, 0, 0, 3,
+            ]);
         } else {
             self.sent.extend([0, 0, 0, 1, 0x41, 0x9a, n, n, 0, 0]);
         }
@@ -198,15 +210,22 @@ impl Device {
         let count = payloads.len();
         for (place, payload) in payloads.into_iter().enumerate() {
             let extensions = ExtensionValues {
-                abs_capture_time: Some(AbsCaptureTime { capture_time: captured, clock_offset: None }),
+                abs_capture_time: Some(AbsCaptureTime {
+                    capture_time: captured,
+                    clock_offset: None,
+                }),
                 ..ExtensionValues::default()
             };
             let mut api = self.rtc.direct_api();
             let stream = api.stream_tx_by_mid(mid, None).expect("a stream to send on");
-            let packet = RtpWrite::new(pt, self.seq.into(), (self.frames * 3_000) as u32, now.mono, Arc::<[u8]>::from(payload));
-            let packet = packet.nackable().ext_vals(extensions);
-            let packet = if place + 1 == count { packet.marker() } else { packet };
-            stream.write_rtp(packet);
+            let packet = RtpWrite::new(
+                pt,
+                self.seq.into(),
+                (self.frames * 3_000) as u32,
+                now.mono,
+                Arc::<[u8]>::from(payload),
+            );
+            stream.write_rtp(packet.nackable(true).marker(place + 1 == count).ext_vals(extensions));
             self.seq += 1;
         }
         self.frames += 1;
@@ -307,7 +326,10 @@ impl World {
                     self.viewer.datagram(address(DEVICE), address(VIEWER), &datagram, self.now);
                 } else {
                     let receive = Receive::new(Protocol::Udp, address(VIEWER), address(DEVICE), &datagram).expect("a datagram");
-                    self.device.rtc.handle_input(Input::Receive(self.now.mono, receive)).expect("the sender works");
+                    self.device
+                        .rtc
+                        .handle_input(Input::Receive(self.now.mono, receive))
+                        .expect("the sender works");
                     let datagrams = self.device.drain(self.now);
                     self.carry(true, datagrams);
                 }
@@ -316,7 +338,10 @@ impl World {
                 self.next_frame_ms += 100.0 / 3.0;
                 self.device.picture(self.now);
             }
-            self.device.rtc.handle_input(Input::Timeout(self.now.mono)).expect("the sender works");
+            self.device
+                .rtc
+                .handle_input(Input::Timeout(self.now.mono))
+                .expect("the sender works");
             let datagrams = self.device.drain(self.now);
             self.carry(true, datagrams);
             if self.viewer.deadline() <= self.now.mono {
@@ -338,7 +363,11 @@ fn a_viewer_joins_measures_and_saves_every_nal_unit() {
     world.run(10_000.0, |_| false);
     let report = world.report(ClockChoice::Auto);
     assert_eq!(report.failed, None);
-    assert_eq!((report.frames_lost, report.frames_undecodable, report.frames_skipped, report.freezes), (0, 0, 0, 0), "{report:?}");
+    assert_eq!(
+        (report.frames_lost, report.frames_undecodable, report.frames_skipped, report.freezes),
+        (0, 0, 0, 0),
+        "{report:?}"
+    );
     let fps = report.fps.expect("pictures came");
     assert!((fps - 30.0).abs() < 0.5, "{fps} pictures a second instead of 30");
     let key = report.offer_to_key_ms.expect("a key frame came");
@@ -349,16 +378,29 @@ fn a_viewer_joins_measures_and_saves_every_nal_unit() {
     let latency = report.latency_ms.expect("pictures carry their capture time");
     assert!((latency.p50 - CAMERA_MS - LINK_MS).abs() < 2.0, "{latency:?}");
     assert_eq!(report.path.as_deref(), Some("10.0.0.2:5000 to 10.0.0.1:7000 (host)"));
-    assert!(report.rtt_ms.is_some_and(|rtt| (2.0 * LINK_MS..4.0 * LINK_MS).contains(&rtt)), "{:?}", report.rtt_ms);
+    assert!(
+        report.rtt_ms.is_some_and(|rtt| (2.0 * LINK_MS..4.0 * LINK_MS).contains(&rtt)),
+        "{:?}",
+        report.rtt_ms
+    );
     world.viewer.leave("enough", world.now);
     world.run(5.0, |_| false);
     assert!(world.viewer.ended());
     let whole = saved.0.borrow();
-    assert!(whole.len() > 2_000 && world.device.sent.starts_with(&whole), "what is saved is what was sent");
+    assert!(
+        whole.len() > 2_000 && world.device.sent.starts_with(&whole),
+        "what is saved is what was sent"
+    );
     let closed = world.device.heard.last().expect("the device was told");
-    assert_eq!(closed, &json!({ "method": "session.close", "params": { "session": "s1", "reason": "enough" } }));
+    assert_eq!(
+        closed,
+        &json!({ "method": "session.close", "params": { "session": "s1", "reason": "enough" } })
+    );
     let candidates = &world.device.heard[0]["params"]["candidates"];
-    assert!(candidates[0].as_str().is_some_and(|line| line.contains("10.0.0.2 5000")), "{candidates}");
+    assert!(
+        candidates[0].as_str().is_some_and(|line| line.contains("10.0.0.2 5000")),
+        "{candidates}"
+    );
     assert_eq!(world.device.heard[1]["params"]["candidates"], json!([]));
 }
 
@@ -368,28 +410,45 @@ fn a_loss_that_no_retransmission_repairs_is_counted_and_ends_with_a_requested_ke
     world.run(4_000.0, |world| world.viewer.tally.shown >= 60);
     let mid = world.device.mid.expect("the device sends video");
     let mut api = world.device.rtc.direct_api();
-    api.stream_tx_by_mid(mid, None).expect("a stream").set_rtx_cache(0, Duration::ZERO, None);
+    api.stream_tx_by_mid(mid, None)
+        .expect("a stream")
+        .set_rtx_cache(0, Duration::ZERO, None);
     world.losing = true;
     world.run(150.0, |_| false);
     world.losing = false;
     world.run(4_000.0, |_| false);
     let report = world.report(ClockChoice::Device);
     assert_eq!(report.failed, None);
-    assert!((4..=6).contains(&report.frames_lost), "{} of the 4 to 6 pictures in 150 ms are counted as lost", report.frames_lost);
+    assert!(
+        (4..=6).contains(&report.frames_lost),
+        "{} of the 4 to 6 pictures in 150 ms are counted as lost",
+        report.frames_lost
+    );
     assert!(report.plis >= 1 && world.device.plis >= 1, "a key frame was asked for");
-    assert!(report.key_frames >= 2 && report.frames_undecodable >= 1 && report.freezes == 1, "{report:?}");
+    assert!(
+        report.key_frames >= 2 && report.frames_undecodable >= 1 && report.freezes == 1,
+        "{report:?}"
+    );
     assert!(report.nacks >= 1, "lost packets were asked for again");
 }
 
 #[test]
 fn an_offer_that_expired_is_sent_again_with_the_new_nonce() {
     let mut world = World::new(None);
-    let expired = RpcError::new(ErrorCode::Expired, "too late").with("nonce", json!("n2")).with("clock_ms", json!(90_000));
+    let expired = RpcError::new(ErrorCode::Expired, "too late")
+        .with("nonce", json!("n2"))
+        .with("clock_ms", json!(90_000));
     world.device.refusals.push_back(expired);
     world.run(2_000.0, |world| world.viewer.tally.shown > 0);
     assert!(world.viewer.tally.shown > 0, "the second offer leads to a picture");
-    assert_eq!((&world.device.offers[0]["nonce"], &world.device.offers[0]["expires_ms"]), (&json!("n1"), &json!(20_000)));
-    assert_eq!((&world.device.offers[1]["nonce"], &world.device.offers[1]["expires_ms"]), (&json!("n2"), &json!(105_000)));
+    assert_eq!(
+        (&world.device.offers[0]["nonce"], &world.device.offers[0]["expires_ms"]),
+        (&json!("n1"), &json!(20_000))
+    );
+    assert_eq!(
+        (&world.device.offers[1]["nonce"], &world.device.offers[1]["expires_ms"]),
+        (&json!("n2"), &json!(105_000))
+    );
 }
 
 #[test]
@@ -398,7 +457,10 @@ fn a_refusal_and_a_close_are_shown_in_the_devices_words() {
     let refusal = RpcError::new(ErrorCode::TooManyViewers, "9 viewers are watching already");
     world.device.refusals.push_back(refusal);
     world.run(1_000.0, |_| false);
-    assert_eq!(world.viewer.failure, Some(Failure::Refused("9 viewers are watching already (too_many_viewers)".to_owned())));
+    assert_eq!(
+        world.viewer.failure,
+        Some(Failure::Refused("9 viewers are watching already (too_many_viewers)".to_owned()))
+    );
 
     let mut world = World::new(None);
     world.run(2_000.0, |world| world.viewer.tally.shown > 0);
@@ -425,24 +487,52 @@ fn nobody_there_is_asked_again_and_then_given_up() {
     }
     assert_eq!(viewer.failure, Some(Failure::Unreachable));
     assert_eq!(hellos.len(), 5, "one at once, then one every 3 s before 15 s");
-    assert!(hellos.iter().all(|text| *text == hellos[0]), "the same id, so that the device answers once");
+    assert!(
+        hellos.iter().all(|text| *text == hellos[0]),
+        "the same id, so that the device answers once"
+    );
 }
 
 #[test]
 fn garbage_from_outside_changes_nothing() {
     let mut world = World::new(None);
     world.run(2_000.0, |world| world.viewer.tally.shown > 0);
-    for text in ["", "{", "[]", "{\"jsonrpc\":\"2.0\",\"method\":\"session.close\",\"params\":7}", "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":null}"] {
+    for text in [
+        "",
+        "{",
+        "[]",
+        "{\"jsonrpc\":\"2.0\",\"method\":\"session.close\",\"params\":7}",
+        "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":null}",
+    ] {
         world.viewer.message(text.as_bytes(), world.now);
     }
     let mut bytes = vec![0; 60];
     for first in 0..=255 {
         bytes[0] = first;
         world.viewer.datagram(address(DEVICE), address(VIEWER), &bytes, world.now);
-        world.viewer.datagram(address("10.9.9.9:9"), address(VIEWER), &bytes[..3], world.now);
+        world
+            .viewer
+            .datagram(address("10.9.9.9:9"), address(VIEWER), &bytes[..3], world.now);
     }
     let before = world.viewer.tally.shown;
     world.run(500.0, |_| false);
     assert_eq!(world.viewer.failure, None);
     assert!(world.viewer.tally.shown >= before + 13, "pictures go on");
+}
+
+#[test]
+fn a_device_that_hangs_up_has_half_a_second_to_say_why() {
+    for (word, failure) in [(Some("restarting"), "restarting"), (None, "without a word")] {
+        let mut world = World::new(None);
+        world.run(2_000.0, |world| world.viewer.tally.shown > 0);
+        world.device.rtc.close().expect("a sender that can leave");
+        world.run(200.0, |_| false);
+        assert!(!world.viewer.ended(), "the reason may still come");
+        if let Some(reason) = word {
+            let close = json!({ "jsonrpc": "2.0", "method": "session.close", "params": { "session": "s1", "reason": reason } });
+            world.viewer.message(close.to_string().as_bytes(), world.now);
+        }
+        world.run(500.0, |_| false);
+        assert_eq!(world.viewer.failure, Some(Failure::Closed(failure.to_owned())));
+    }
 }
