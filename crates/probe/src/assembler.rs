@@ -14,6 +14,10 @@ pub const PATIENCE: Duration = Duration::from_secs(1);
 /// Packets kept while one is missing; about a second of 40 Mbit/s. A fuller buffer ends the wait at once.
 const BUFFERED: usize = 4_096;
 
+/// How long the packets before the very first one are waited for if that one begins no picture. They may only be out of order;
+/// nobody asks for them again, as the receiver doesn't know that they exist.
+const HEAD_PATIENCE: Duration = Duration::from_millis(50);
+
 /// How far the very first packets may be out of order.
 const FIRST_REORDER: u64 = 64;
 
@@ -65,7 +69,10 @@ pub struct Assembler {
     headless: bool,
     /// Which packet is missing, and since when it is waited for.
     hole: Option<(u64, Instant)>,
-    delivered: bool,
+    /// Since when the beginning of the very first picture is waited for.
+    head_since: Option<Instant>,
+    /// What comes before the beginning is no longer waited for.
+    begun: bool,
     late: u64,
 }
 
@@ -76,7 +83,7 @@ impl Assembler {
         match self.start {
             None => (self.start, self.scan) = (Some(seq), seq),
             Some(start) if seq < start => {
-                if self.delivered || start - seq > FIRST_REORDER {
+                if self.begun || start - seq > FIRST_REORDER {
                     self.late += 1;
                     return;
                 }
@@ -90,6 +97,14 @@ impl Assembler {
     /// The next thing that is certain at `now`, if any. To be called until it returns `None`.
     pub fn poll(&mut self, now: Instant) -> Option<Assembled> {
         let mut start = self.start?;
+        let headless = |packet: &Packet| !packet.payload.is_empty() && !begins_picture(&packet.payload);
+        if !self.begun && self.packets.get(&start).is_some_and(headless) {
+            let since = *self.head_since.get_or_insert(now);
+            if now.saturating_duration_since(since) < HEAD_PATIENCE {
+                return None;
+            }
+            self.begun = true;
+        }
         loop {
             let Some(packet) = self.packets.get(&self.scan) else {
                 let Some((&next, _)) = self.packets.range(self.scan..).next() else {
@@ -123,7 +138,7 @@ impl Assembler {
                 continue;
             }
             if let Some(frame) = frame(&unit) {
-                self.delivered = true;
+                self.begun = true;
                 return Some(Assembled::Frame(frame));
             }
         }
@@ -131,7 +146,8 @@ impl Assembler {
 
     /// When [`Assembler::poll`] has to be called again though no packet came.
     pub fn deadline(&self) -> Option<Instant> {
-        self.hole.map(|(_, since)| since + PATIENCE)
+        let head = self.head_since.filter(|_| !self.begun).map(|since| since + HEAD_PATIENCE);
+        self.hole.map(|(_, since)| since + PATIENCE).or(head)
     }
 
     /// Packets that came after they had been given up, or before the first picture.
@@ -149,7 +165,7 @@ impl Assembler {
             .is_none_or(|packet| Some(packet.ticks) == broken || !begins_picture(&packet.payload));
         (self.start, self.scan) = (Some(next), next);
         self.hole = None;
-        self.delivered = true;
+        self.begun = true;
         Assembled::Hole { packets: lost }
     }
 }
@@ -211,6 +227,7 @@ mod tests {
             [0, 1, 2, 3, 4, 5],
             [1, 0, 2, 3, 4, 5],
             [2, 0, 1, 5, 4, 3],
+            [1, 2, 0, 3, 5, 4],
             [0, 1, 3, 4, 5, 2],
             [0, 0, 1, 2, 5, 3],
         ] {
@@ -263,6 +280,10 @@ mod tests {
                 assembler.push(packet);
             }
             let mut seen = drain(&mut assembler, now);
+            if missing.start == 3 {
+                assert_eq!(assembler.deadline(), Some(now.mono + HEAD_PATIENCE));
+            }
+            seen.extend(drain(&mut assembler, now.plus_ms(50.0)));
             seen.extend(drain(&mut assembler, now.plus_ms(1_000.0)));
             assert_eq!(seen, expected, "{missing:?}");
         }

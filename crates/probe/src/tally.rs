@@ -200,7 +200,7 @@ mod tests {
         Assembled::Frame(Frame {
             ticks: 1_000 + n * 3_000,
             units,
-            capture_ms: Some(start.plus_ms(n as f64 * 100.0 / 3.0 - 20.0).unix_ms),
+            capture_ms: Some(start.unix_ms + n as f64 * 100.0 / 3.0 - 20.0),
             arrived: start.plus_ms(n as f64 * 100.0 / 3.0),
         })
     }

@@ -527,7 +527,7 @@ fn a_device_that_hangs_up_has_half_a_second_to_say_why() {
         world.run(2_000.0, |world| world.viewer.tally.shown > 0);
         world.device.rtc.close().expect("a sender that can leave");
         world.run(200.0, |_| false);
-        assert!(!world.viewer.ended(), "the reason may still come");
+        assert_eq!(world.viewer.failure, None, "the reason may still come");
         if let Some(reason) = word {
             let close = json!({ "jsonrpc": "2.0", "method": "session.close", "params": { "session": "s1", "reason": reason } });
             world.viewer.message(close.to_string().as_bytes(), world.now);
