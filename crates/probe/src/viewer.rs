@@ -112,8 +112,8 @@ pub struct Viewer {
     assembler: Assembler,
     pli_wanted: bool,
     pli_after: Option<Instant>,
-    /// The device closed the connection; its reason is waited for until then.
-    hung_up: Option<Instant>,
+    /// The connection has ended, as far as it tells itself; the device's own reason is waited for until then.
+    hung_up: Option<(Instant, Failure)>,
     save: Option<Box<dyn Write>>,
     actions: VecDeque<Action>,
 }
@@ -206,8 +206,7 @@ impl Viewer {
         self.check("a WebRTC timer", result.map_err(|error| error.to_string()), now);
         self.drain(now);
         self.retry(now);
-        if self.hung_up.is_some_and(|until| now.mono >= until) {
-            let failure = Failure::Closed("without a word".to_owned());
+        if let Some((_, failure)) = self.hung_up.take_if(|(until, _)| now.mono >= *until) {
             self.end(Some(failure), now);
         }
         self.control.timeout(now);
@@ -220,7 +219,7 @@ impl Viewer {
         let own = [
             self.assembler.deadline(),
             self.control.deadline(),
-            self.hung_up,
+            self.hung_up.as_ref().map(|(until, _)| *until),
             self.waiting.as_ref().map(|waiting| waiting.again),
         ];
         own.into_iter().flatten().fold(self.rtc_deadline, Instant::min)
@@ -441,13 +440,19 @@ impl Viewer {
                         return;
                     }
                 }
+                // str0m reports some orderly ends as an error too.
                 Err(error) => {
                     self.rtc.disconnect();
-                    self.end(Some(Failure::Broken(format!("WebRTC failed: {error}"))), now);
+                    self.rtc_deadline = now.mono + LAST_WORD;
+                    self.hang_up(Failure::Broken(format!("the connection ended: {error}")), now);
                     return;
                 }
             }
         }
+    }
+
+    fn hang_up(&mut self, failure: Failure, now: Moment) {
+        self.hung_up.get_or_insert((now.mono + LAST_WORD, failure));
     }
 
     /// Does one thing that waits; `false` if none does.
@@ -487,7 +492,7 @@ impl Viewer {
                     now,
                 );
             }
-            Event::Closed => self.hung_up = Some(now.mono + LAST_WORD),
+            Event::Closed => self.hang_up(Failure::Closed("without a word".to_owned()), now),
             Event::RtpPacket(packet) => self.packet(packet, now),
             Event::ChannelOpen(channel, label) => self.control.opened(channel, &label, now),
             Event::ChannelData(data) => {
