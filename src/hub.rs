@@ -135,9 +135,19 @@ impl Hub {
 
     /// The camera is live with this format; pictures of an earlier opening are forgotten, since nothing may follow them.
     pub fn set_format(&self, format: StreamFormat, forces_key_frames: bool) {
+        self.forget_pictures();
         let mut state = self.lock();
         state.format = Some(format);
         state.forces_key_frames = forces_key_frames;
+    }
+
+    /// The camera is away: what it showed before must not be shown to anybody as now. Viewers stay, and wait.
+    pub fn forget_pictures(&self) {
+        let mut state = self.lock();
+        state.first = state.end();
+        state.ring.clear();
+        state.bytes = 0;
+        state.newest_key = None;
     }
 
     /// Hands one picture to all viewers. Never waits for any of them.

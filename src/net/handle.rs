@@ -30,6 +30,8 @@ pub enum Command {
     Message { session: String, message: Message },
     /// A viewer wants a key frame.
     KeyFrame { peer: PeerId },
+    /// A stream's format changed: sessions whose SDP is no longer true have to be made anew.
+    FormatChanged { stream: String },
     /// Close all sessions with this reason, and end.
     Shutdown { reason: String },
 }

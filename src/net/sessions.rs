@@ -133,6 +133,17 @@ impl Sessions {
                 }
                 Vec::new()
             }
+            Command::FormatChanged { stream } => {
+                let outdated = |slot: &Slot| {
+                    let now = slot.hub.format().map(|format| format.profile_level_id);
+                    slot.hub.name() == stream && now != Some(slot.session.format().profile_level_id)
+                };
+                let keys: Vec<u64> = self.slots.iter().filter(|(_, slot)| outdated(slot)).map(|(key, _)| *key).collect();
+                for key in &keys {
+                    self.close(*key, "the camera's stream is another one now; open a new session", clock);
+                }
+                keys
+            }
             Command::Shutdown { reason } => {
                 self.close_all(&reason, clock);
                 Vec::new()

@@ -228,6 +228,12 @@ impl Session {
         self.role
     }
 
+    /// What the stream was when the session was agreed on.
+    #[must_use]
+    pub fn format(&self) -> StreamFormat {
+        self.format
+    }
+
     /// The local ICE user name fragment, by which the first STUN packets find their session.
     pub fn ufrag(&mut self) -> String {
         self.rtc.direct_api().local_ice_credentials().ufrag
