@@ -1,1 +1,247 @@
-fn main() {}
+//! The agent with an MQTT broker inside: the product, tried on one machine with one command.
+
+mod args;
+mod broker;
+mod qr;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use clap::Parser;
+use peercam::agent::Agent;
+use peercam::config::{
+    Broker as BrokerConfig, BrokerScheme, BrokerUrl, Camera, Config, Device, Http, Limits, Listen, Log, Network, Source, TransportPolicy,
+};
+use peercam::media::Bitrate;
+use peercam::protocol::{DeviceId, Status, StreamState};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::{Addresses, Args};
+use crate::broker::Broker;
+
+/// The agent's own drain takes at most this long; with the broker's farewell it leaves room within two seconds.
+const STOP_LIMIT: Duration = Duration::from_millis(1500);
+/// After this long without a picture somebody should be told what is being waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> anyhow::Result<()> {
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    // Both crypto libraries are linked here, the broker's and the agent's: say which one is meant.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        tracing::debug!("a crypto provider was installed already");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the event loop")?;
+    let result = runtime.block_on(async {
+        let stopped = stop_signal()?;
+        tokio::pin!(stopped);
+        let demo = tokio::select! {
+            demo = Demo::start(args) => demo?,
+            () = &mut stopped => return Ok(()),
+        };
+        stopped.await;
+        eprintln!("stopping");
+        demo.stop().await;
+        Ok(())
+    });
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+/// Completes when somebody wants the demo to end: Ctrl-C, `kill`, or a closed terminal.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let listen = |kind| signal(kind).context("listening for signals");
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    })
+}
+
+/// Broker and agent, both running.
+struct Demo {
+    broker: Broker,
+    agent: Agent,
+}
+
+impl Demo {
+    /// Starts both, and says where to look once there is something to see.
+    async fn start(args: Args) -> anyhow::Result<Self> {
+        let addresses = Addresses::choose(&args)?;
+        let state = args::state_dir(args.state.clone(), |name| std::env::var_os(name))?;
+        std::fs::create_dir_all(&state).with_context(|| format!("making {}", state.display()))?;
+        let host = args::reachable(addresses.http.ip())?;
+        let broker_host = args::reachable(addresses.ws.ip())?;
+
+        let mut broker = Broker::start(addresses.mqtt, addresses.ws, broker::secret_path(&state)?).await?;
+        let page_url = format!("ws://{}{}", SocketAddr::new(broker_host, broker.ws().port()), broker.path());
+        let agent = Agent::start(config(&args, &addresses, &state, broker.mqtt(), page_url.clone())).await?;
+        let page = agent.page().ok_or_else(|| anyhow!("the agent serves no page"))?;
+        let viewer = viewer_url(SocketAddr::new(host, page.port()), agent.device(), &page_url);
+
+        if !addresses.local_only() {
+            eprintln!("Everybody in this network who has the link below can watch: peercam has no passwords yet.");
+        }
+        let status = ready(&mut broker, agent.device()).await?;
+        for stream in &status.streams {
+            if let Some(reason) = &stream.reason {
+                eprintln!("camera {}: {reason}", stream.name);
+            }
+        }
+        eprintln!("{}", qr::text(&viewer)?);
+        println!("viewer: {viewer}");
+        eprintln!("Ctrl-C stops it.");
+        Ok(Self { broker, agent })
+    }
+
+    /// Ends both, the agent first so that it can say goodbye.
+    async fn stop(self) {
+        if tokio::time::timeout(STOP_LIMIT, self.agent.stop()).await.is_err() {
+            tracing::warn!("the agent did not stop in time and is left behind");
+        }
+        self.broker.stop().await;
+    }
+}
+
+/// Waits until the first picture is there, or the camera's trouble is known.
+async fn ready(broker: &mut Broker, device: &DeviceId) -> anyhow::Result<Status> {
+    let known = |status: &Status| status.online && status.streams.iter().all(|stream| stream.state != StreamState::Starting);
+    match tokio::time::timeout(PATIENCE, broker.status(device, known)).await {
+        Ok(status) => status,
+        Err(_) => {
+            eprintln!("still waiting for the camera's first picture");
+            broker.status(device, known).await
+        }
+    }
+}
+
+/// What the agent is to do, as if it were in its configuration file.
+fn config(args: &Args, addresses: &Addresses, state: &Path, mqtt: SocketAddr, page_url: String) -> Config {
+    let source = match (&args.camera, &args.file) {
+        (Some(device), _) => Source::V4l2 {
+            device: Some(device.clone()),
+            size: None,
+            fps: None,
+        },
+        (None, Some(path)) => Source::File {
+            path: PathBuf::clone(path),
+            fps: None,
+        },
+        (None, None) => Source::Pattern {
+            size: (number(1280), number(720)),
+            fps: number(30),
+            gop: Duration::from_secs(4),
+        },
+    };
+    // A broker on all addresses is reached by the agent over loopback.
+    let broker_ip = if mqtt.ip().is_unspecified() {
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    } else {
+        mqtt.ip()
+    };
+    Config {
+        device: Device {
+            name: "peercam demo".to_owned(),
+            state_dir: state.to_owned(),
+        },
+        cameras: vec![Camera {
+            name: "main".to_owned(),
+            source,
+            bitrate: Bitrate::kbps(2000),
+        }],
+        broker: BrokerConfig {
+            url: Some(BrokerUrl {
+                scheme: BrokerScheme::Tcp,
+                host: broker_ip.to_string(),
+                port: mqtt.port(),
+                path: "/".to_owned(),
+            }),
+            username: None,
+            password: None,
+            ca_file: None,
+            client_cert_file: None,
+            client_key_file: None,
+            keep_alive: Duration::from_secs(15),
+            reconnect_max: Duration::from_secs(4),
+            page_url: Some(page_url),
+        },
+        network: Network {
+            listen: if addresses.local_only() { Listen::Loopback } else { Listen::All },
+            udp_port: 0,
+            transport_policy: TransportPolicy::All,
+            ice_servers: Vec::new(),
+        },
+        http: Http {
+            listen: Some(addresses.http),
+        },
+        limits: Limits { viewers: number(32) },
+        log: Log { filter: "warn".to_owned() },
+    }
+}
+
+/// A literal that is not zero.
+const fn number(value: u32) -> NonZeroU32 {
+    match NonZeroU32::new(value) {
+        Some(number) => number,
+        None => NonZeroU32::MIN,
+    }
+}
+
+/// The link that shows the camera: the page, and in the fragment, which no server sees, which device on which broker.
+fn viewer_url(page: SocketAddr, device: &DeviceId, broker: &str) -> String {
+    format!("http://{page}/#device={device}&broker={}", escape(broker))
+}
+
+/// Percent-encodes all but RFC 3986's unreserved characters.
+fn escape(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_link_names_device_and_broker() {
+        let device = DeviceId::parse("cam-1").expect("a name");
+        let page = "[fd00::1]:8080".parse().expect("an address");
+        assert_eq!(
+            viewer_url(page, &device, "ws://[fd00::1]:9001/mqtt"),
+            "http://[fd00::1]:8080/#device=cam-1&broker=ws%3A%2F%2F%5Bfd00%3A%3A1%5D%3A9001%2Fmqtt"
+        );
+    }
+}
