@@ -5,18 +5,14 @@ mod broker;
 mod qr;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use peercam::agent::Agent;
-use peercam::config::{
-    Broker as BrokerConfig, BrokerScheme, BrokerUrl, Camera, Config, Device, Http, Limits, Listen, Log, Network, Source, TransportPolicy,
-};
-use peercam::media::Bitrate;
+use peercam::config::{self, BrokerUrl, Config, Listen, Source};
 use peercam::protocol::{DeviceId, Status, StreamState};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -101,7 +97,7 @@ impl Demo {
 
         let mut broker = Broker::start(addresses.mqtt, addresses.ws, broker::secret_path(&state)?).await?;
         let page_url = format!("ws://{}{}", SocketAddr::new(broker_host, broker.ws().port()), broker.path());
-        let agent = Agent::start(config(&args, &addresses, &state, broker.mqtt(), page_url.clone())).await?;
+        let agent = Agent::start(config(&args, &addresses, &state, broker.mqtt(), page_url.clone())?).await?;
         let page = agent.page().ok_or_else(|| anyhow!("the agent serves no page"))?;
         let viewer = viewer_url(SocketAddr::new(host, page.port()), agent.device(), &page_url);
 
@@ -141,76 +137,39 @@ async fn ready(broker: &mut Broker, device: &DeviceId) -> anyhow::Result<Status>
     }
 }
 
-/// What the agent is to do, as if it were in its configuration file.
-fn config(args: &Args, addresses: &Addresses, state: &Path, mqtt: SocketAddr, page_url: String) -> Config {
-    let source = match (&args.camera, &args.file) {
-        (Some(device), _) => Source::V4l2 {
-            device: Some(device.clone()),
-            size: None,
-            fps: None,
-        },
-        (None, Some(path)) => Source::File {
-            path: PathBuf::clone(path),
-            fps: None,
-        },
-        (None, None) => Source::Pattern {
-            size: (number(1280), number(720)),
-            fps: number(30),
-            gop: Duration::from_secs(4),
-        },
-    };
+/// What the agent is to do: the product's defaults, and what the command line says.
+fn config(args: &Args, addresses: &Addresses, state: &Path, mqtt: SocketAddr, page_url: String) -> anyhow::Result<Config> {
+    let mut config = config::parse("[[camera]]\nsource = \"pattern\"\n", Path::new("the demo's own configuration"))?;
+    "peercam demo".clone_into(&mut config.device.name);
+    state.clone_into(&mut config.device.state_dir);
+    for camera in &mut config.cameras {
+        if let Some(device) = &args.camera {
+            camera.source = Source::V4l2 {
+                device: Some(device.clone()),
+                size: None,
+                fps: None,
+            };
+        } else if let Some(path) = &args.file {
+            camera.source = Source::File {
+                path: path.clone(),
+                fps: None,
+            };
+        }
+    }
     // A broker on all addresses is reached by the agent over loopback.
-    let broker_ip = if mqtt.ip().is_unspecified() {
+    let broker = if mqtt.ip().is_unspecified() {
         IpAddr::V4(Ipv4Addr::LOCALHOST)
     } else {
         mqtt.ip()
     };
-    Config {
-        device: Device {
-            name: "peercam demo".to_owned(),
-            state_dir: state.to_owned(),
-        },
-        cameras: vec![Camera {
-            name: "main".to_owned(),
-            source,
-            bitrate: Bitrate::kbps(2000),
-        }],
-        broker: BrokerConfig {
-            url: Some(BrokerUrl {
-                scheme: BrokerScheme::Tcp,
-                host: broker_ip.to_string(),
-                port: mqtt.port(),
-                path: "/".to_owned(),
-            }),
-            username: None,
-            password: None,
-            ca_file: None,
-            client_cert_file: None,
-            client_key_file: None,
-            keep_alive: Duration::from_secs(15),
-            reconnect_max: Duration::from_secs(4),
-            page_url: Some(page_url),
-        },
-        network: Network {
-            listen: if addresses.local_only() { Listen::Loopback } else { Listen::All },
-            udp_port: 0,
-            transport_policy: TransportPolicy::All,
-            ice_servers: Vec::new(),
-        },
-        http: Http {
-            listen: Some(addresses.http),
-        },
-        limits: Limits { viewers: number(32) },
-        log: Log { filter: "warn".to_owned() },
-    }
-}
-
-/// A literal that is not zero.
-const fn number(value: u32) -> NonZeroU32 {
-    match NonZeroU32::new(value) {
-        Some(number) => number,
-        None => NonZeroU32::MIN,
-    }
+    let broker = format!("tcp://{}", SocketAddr::new(broker, mqtt.port()));
+    config.broker.url = Some(BrokerUrl::parse(&broker).map_err(|error| anyhow!("{broker}: {error}"))?);
+    config.broker.page_url = Some(page_url);
+    config.network.listen = if addresses.local_only() { Listen::Loopback } else { Listen::All };
+    // Two demos, or a demo beside the product, do not meet.
+    config.network.udp_port = 0;
+    config.http.listen = Some(addresses.http);
+    Ok(config)
 }
 
 /// The link that shows the camera: the page, and in the fragment, which no server sees, which device on which broker.
