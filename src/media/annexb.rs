@@ -358,7 +358,9 @@ mod tests {
 
     #[test]
     fn nal_units_are_found_behind_short_and_long_start_codes_and_without_trailing_zeros() {
-        let bytes = [0xaa, 0, 0, 1, 0x67, 1, 2, 0, 0, 0, 0, 1, 0x68, 3, 0, 0, 1, 0, 0, 1, 0x65, 0x80, 0, 0, 0];
+        let bytes = [
+            0xaa, 0, 0, 1, 0x67, 1, 2, 0, 0, 0, 0, 1, 0x68, 3, 0, 0, 1, 0, 0, 1, 0x65, 0x80, 0, 0, 0,
+        ];
         let found: Vec<_> = nal_units(&bytes).map(|nal| nal.bytes().to_vec()).collect();
         assert_eq!(found, [vec![0x67, 1, 2], vec![0x68, 3], vec![0x65, 0x80]]);
         assert_eq!(nal_units(&[]).count(), 0);
@@ -368,7 +370,14 @@ mod tests {
 
     #[test]
     fn pictures_of_several_slices_stay_whole_and_what_precedes_a_picture_goes_with_it() {
-        let first = [(AUD, true), (SPS, true), (PPS, false), (SEI, false), (IDR, false), (IDR_SECOND_SLICE, false)];
+        let first = [
+            (AUD, true),
+            (SPS, true),
+            (PPS, false),
+            (SEI, false),
+            (IDR, false),
+            (IDR_SECOND_SLICE, false),
+        ];
         let second = [(P, true), (P_SECOND_SLICE, false)];
         let third = [(AUD, true), (P, false)];
         let fourth = [(SEI, false), (P, true)];
@@ -381,11 +390,23 @@ mod tests {
     fn a_slice_header_tells_where_the_slice_begins_and_of_which_type_it_is() {
         let start = |bytes| Nal::new(bytes).and_then(|nal| nal.slice_start());
         // first_mb 0 (bit 1), slice_type 7, I (bits 0001000).
-        assert_eq!(start(&[0x65, 0b1000_1000]), Some(SliceStart { first_mb: 0, slice_type: 2 }));
+        assert_eq!(
+            start(&[0x65, 0b1000_1000]),
+            Some(SliceStart {
+                first_mb: 0,
+                slice_type: 2
+            })
+        );
         // slice_type 1 is 010: a B slice.
         assert!(start(&[0x01, 0b1010_0000]).is_some_and(|slice| slice.is_b()));
         // first_mb 3,600 (0xe10): 11 zeros, then 0xe11 in 12 bits, then slice_type 0.
-        assert_eq!(start(&[0x41, 0, 0b0001_1100, 0b0010_0011]), Some(SliceStart { first_mb: 3600, slice_type: 0 }));
+        assert_eq!(
+            start(&[0x41, 0, 0b0001_1100, 0b0010_0011]),
+            Some(SliceStart {
+                first_mb: 3600,
+                slice_type: 0
+            })
+        );
         assert_eq!(start(&[0x41]), None);
         assert_eq!(start(&[0x41, 0, 0, 0, 0, 0]), None);
         assert_eq!(start(SPS), None);
@@ -417,20 +438,24 @@ mod tests {
     /// A NAL unit with a payload in which no start code can be found, as an encoder would escape it.
     fn nal() -> impl Strategy<Value = Vec<u8>> {
         let header = prop_oneof![4 => Just(0x41u8), 2 => Just(0x65), 1 => Just(0x67), 1 => Just(0x68), 1 => Just(0x06), 1 => Just(0x09), 1 => Just(0x0c), 1 => Just(0x0a)];
-        (header, proptest::collection::vec(prop_oneof![Just(0u8), Just(1), Just(3), any::<u8>()], 0..30)).prop_map(|(header, payload)| {
-            let mut nal = vec![header];
-            let mut zeros = 0;
-            for byte in payload {
-                if zeros >= 2 && byte <= 3 {
-                    nal.push(3);
-                    zeros = 0;
+        (
+            header,
+            proptest::collection::vec(prop_oneof![Just(0u8), Just(1), Just(3), any::<u8>()], 0..30),
+        )
+            .prop_map(|(header, payload)| {
+                let mut nal = vec![header];
+                let mut zeros = 0;
+                for byte in payload {
+                    if zeros >= 2 && byte <= 3 {
+                        nal.push(3);
+                        zeros = 0;
+                    }
+                    zeros = if byte == 0 { zeros + 1 } else { 0 };
+                    nal.push(byte);
                 }
-                zeros = if byte == 0 { zeros + 1 } else { 0 };
-                nal.push(byte);
-            }
-            nal.push(0x80);
-            nal
-        })
+                nal.push(0x80);
+                nal
+            })
     }
 
     proptest! {
