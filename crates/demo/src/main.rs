@@ -36,15 +36,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> anyhow::Result<()> {
-    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
-    // Both crypto libraries are linked here, the broker's and the agent's: say which one is meant.
-    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
-        tracing::debug!("a crypto provider was installed already");
-    }
+    peercam::telemetry::init("warn");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -52,14 +44,17 @@ fn run(args: Args) -> anyhow::Result<()> {
     let result = runtime.block_on(async {
         let stopped = stop_signal()?;
         tokio::pin!(stopped);
-        let demo = tokio::select! {
+        let mut demo = tokio::select! {
             demo = Demo::start(args) => demo?,
             () = &mut stopped => return Ok(()),
         };
-        stopped.await;
+        let result = tokio::select! {
+            () = &mut stopped => Ok(()),
+            part = demo.agent.failed() => Err(anyhow!("{part} ended unexpectedly; PEERCAM_LOG=debug tells more")),
+        };
         eprintln!("stopping");
         demo.stop().await;
-        Ok(())
+        result
     });
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
