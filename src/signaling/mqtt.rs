@@ -68,15 +68,16 @@ struct Answer {
 ///
 /// # Errors
 /// The broker's address or certificates can't be used at all. A broker that is away is no error.
-pub async fn run(mut carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
-    let topics = Topics::new(&carrier.device);
-    let options = options(&carrier, &topics)?;
+pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
+    let Carrier { device, broker, dispatcher, mut status, mut outgoing, mut stop } = carrier;
+    let topics = Topics::new(&device);
+    let options = options(&device, &broker, &topics, &status.borrow())?;
     let (client, eventloop) = AsyncClient::builder(options).capacity(MAX_QUEUED).build();
     let (sender, mut incoming) = mpsc::channel(MAX_QUEUED);
-    let name = carrier.broker.url.as_ref().map(ToString::to_string).unwrap_or_default();
-    let poll = tokio::spawn(poll(eventloop, sender, Backoff::new(carrier.broker.reconnect_max), name, now));
+    let name = broker.url.as_ref().map(ToString::to_string).unwrap_or_default();
+    let poll = tokio::spawn(poll(eventloop, sender, Backoff::new(broker.reconnect_max), name, now));
     let (answer, mut answers) = mpsc::channel::<Answer>(MAX_QUEUED);
-    let mut replies = Replies::default();
+    let mut inbox = Inbox { topics, client, dispatcher, answer, replies: Replies::default() };
     let mut connected = false;
 
     loop {
@@ -84,49 +85,48 @@ pub async fn run(mut carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<(
             event = incoming.recv() => match event {
                 Some(Incoming::Connected) => {
                     connected = true;
-                    subscribe(&client, &topics);
-                    publish_status(&client, &topics, &carrier.status.borrow_and_update());
+                    inbox.subscribe();
+                    inbox.publish_status(&status.borrow_and_update());
                 }
                 Some(Incoming::Lost) => connected = false,
-                Some(Incoming::Published(publish)) => {
-                    receive(&carrier, &topics, &client, &publish, &mut replies, &answer, now());
-                }
+                Some(Incoming::Published(publish)) => inbox.receive(&publish, &status.borrow(), now()),
                 None => anyhow::bail!("the MQTT connection's task ended"),
             },
             Some(answer) = answers.recv() => {
-                replies.answered(&answer.peer, &answer.reply);
+                inbox.replies.answered(&answer.peer, &answer.reply);
                 if connected {
-                    send_answer(&client, answer);
+                    inbox.answer(answer);
                 }
             }
-            Some(outgoing) = carrier.outgoing.recv() => if connected {
-                send(&client, topics.to(&outgoing.peer), &outgoing.message, None);
+            Some(outgoing) = outgoing.recv() => if connected {
+                inbox.send(inbox.topics.to(&outgoing.peer), &outgoing.message, None);
             },
-            Ok(()) = carrier.status.changed() => {
-                let status = carrier.status.borrow_and_update().clone();
+            Ok(()) = status.changed() => {
+                let status = status.borrow_and_update();
                 if connected {
-                    publish_status(&client, &topics, &status);
+                    inbox.publish_status(&status);
                 }
             }
-            _ = carrier.stop.wait_for(|stop| *stop) => break,
+            _ = stop.wait_for(|stop| *stop) => break,
         }
     }
 
     // What the driver said last, then the status, then a clean goodbye, so that the broker does not publish the will.
-    while let Ok(outgoing) = carrier.outgoing.try_recv() {
-        send(&client, topics.to(&outgoing.peer), &outgoing.message, None);
-    }
     if connected {
-        let mut status = carrier.status.borrow().clone();
-        status.online = false;
-        status.seq += 1;
-        publish_status(&client, &topics, &status);
-        let _ = client.disconnect_with_timeout(GOODBYE).await;
+        while let Ok(outgoing) = outgoing.try_recv() {
+            inbox.send(inbox.topics.to(&outgoing.peer), &outgoing.message, None);
+        }
+        inbox.publish_status(&offline(&status.borrow()));
+        let _ = inbox.client.disconnect_with_timeout(GOODBYE).await;
         let drained = async { while incoming.recv().await.is_some() {} };
         let _ = tokio::time::timeout(GOODBYE, drained).await;
     }
     poll.abort();
     Ok(())
+}
+
+fn offline(status: &Status) -> Status {
+    Status { online: false, seq: status.seq + 1, ..status.clone() }
 }
 
 /// Polls the connection, and connects again after each failure with a fresh look-up of the broker's name.
@@ -171,10 +171,9 @@ async fn poll(mut eventloop: EventLoop, events: mpsc::Sender<Incoming>, mut back
     }
 }
 
-fn options(carrier: &Carrier, topics: &Topics) -> anyhow::Result<MqttOptions> {
-    let broker = &carrier.broker;
+fn options(device: &DeviceId, broker: &Broker, topics: &Topics, status: &Status) -> anyhow::Result<MqttOptions> {
     let url = broker.url.as_ref().context("no broker is configured")?;
-    let id = format!("peercam-{}", carrier.device);
+    let id = format!("peercam-{device}");
     let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
     let tls = || tls::client_config(broker).map(TlsConfiguration::Rustls);
     let mut options = match url.scheme {
@@ -205,97 +204,97 @@ fn options(carrier: &Carrier, topics: &Topics) -> anyhow::Result<MqttOptions> {
         }
         (None, _) => {}
     }
-    let mut offline = carrier.status.borrow().clone();
-    offline.online = false;
-    let message = serde_json::to_vec(&offline).context("writing the last will")?;
+    let message = serde_json::to_vec(&offline(status)).context("writing the last will")?;
     options.set_last_will(LastWill::new(topics.status(), message, QoS::AtLeastOnce, true, None::<LastWillProperties>));
     Ok(options)
 }
 
-/// After each ConnAck: the broker may have forgotten us.
-fn subscribe(client: &AsyncClient, topics: &Topics) {
-    // A message that was retained for us is not meant for now; retained as published, a live one is known by its flag.
-    let requests = SubscribeFilterInput::new(topics.from_all(), QoS::AtLeastOnce)
-        .preserve_retain(true)
-        .retain_forward_rule(RetainForwardRule::Never);
-    let own_status = SubscribeFilterInput::new(topics.status(), QoS::AtLeastOnce);
-    if let Err(error) = client.try_subscribe_many([requests, own_status]) {
-        tracing::warn!(%error, "subscribing failed; the next connection tries again");
-    }
+/// Deals with what comes in, and sends what goes out.
+struct Inbox {
+    topics: Topics,
+    client: AsyncClient,
+    dispatcher: Arc<Dispatcher>,
+    answer: mpsc::Sender<Answer>,
+    replies: Replies,
 }
 
-fn receive(
-    carrier: &Carrier,
-    topics: &Topics,
-    client: &AsyncClient,
-    publish: &Publish,
-    replies: &mut Replies,
-    answer: &mpsc::Sender<Answer>,
-    now: Instant,
-) {
-    let Ok(topic) = std::str::from_utf8(&publish.topic) else { return };
-    if topic == topics.status() {
-        // Our own will, published late, or somebody's mischief.
-        let says_offline = serde_json::from_slice::<Status>(&publish.payload).is_ok_and(|status| !status.online);
-        if says_offline {
-            publish_status(client, topics, &carrier.status.borrow());
+impl Inbox {
+    /// After each ConnAck: the broker may have forgotten us.
+    fn subscribe(&self) {
+        // What was retained for us is not meant for now; retained as published, a live one is known by its flag.
+        let requests = SubscribeFilterInput::new(self.topics.from_all(), QoS::AtLeastOnce)
+            .preserve_retain(true)
+            .retain_forward_rule(RetainForwardRule::Never);
+        let own_status = SubscribeFilterInput::new(self.topics.status(), QoS::AtLeastOnce);
+        if let Err(error) = self.client.try_subscribe_many([requests, own_status]) {
+            tracing::warn!(%error, "subscribing failed; the next connection tries again");
         }
-        return;
     }
-    let Some(peer) = topics.sender(topic) else { return };
-    if publish.retain {
-        tracing::debug!(%peer, "a retained message was ignored");
-        return;
-    }
-    let wanted = publish.properties.as_ref().and_then(|properties| properties.response_topic.clone());
-    let topic = wanted.filter(|topic| topics.may_answer(&peer, topic)).unwrap_or_else(|| topics.to(&peer));
-    let correlation = publish.properties.as_ref().and_then(|properties| properties.correlation_data.clone());
-    let give = |reply: Reply| Answer { peer: peer.clone(), topic: topic.clone(), correlation: correlation.clone(), reply };
-    let message = match Message::parse(&publish.payload) {
-        Ok(message) => message,
-        Err(reply) => return send_answer(client, give(*reply)),
-    };
-    if let Message::Request(request) = &message {
-        match replies.admit(&peer, &request.id) {
-            Admission::Run => {}
-            Admission::Running => return,
-            Admission::Repeat(reply) => return send_answer(client, give(*reply)),
-            Admission::Busy => {
-                let error = RpcError::new(ErrorCode::Busy, "too many requests wait for their replies; ask again in a second");
-                return send_answer(client, give(Reply { id: Some(request.id.clone()), result: Err(error) }));
+
+    fn receive(&mut self, publish: &Publish, status: &Status, now: Instant) {
+        let Ok(topic) = std::str::from_utf8(&publish.topic) else { return };
+        if topic == self.topics.status() {
+            // Our own will, published late, or somebody's mischief.
+            if serde_json::from_slice::<Status>(&publish.payload).is_ok_and(|status| !status.online) {
+                self.publish_status(status);
+            }
+            return;
+        }
+        let Some(peer) = self.topics.sender(topic) else { return };
+        if publish.retain {
+            tracing::debug!(%peer, "a retained message was ignored");
+            return;
+        }
+        let properties = publish.properties.as_ref();
+        let wanted = properties.and_then(|properties| properties.response_topic.clone());
+        let topic = wanted.filter(|topic| self.topics.may_answer(&peer, topic)).unwrap_or_else(|| self.topics.to(&peer));
+        let correlation = properties.and_then(|properties| properties.correlation_data.clone());
+        let give = |reply: Reply| Answer { peer: peer.clone(), topic: topic.clone(), correlation: correlation.clone(), reply };
+        let message = match Message::parse(&publish.payload) {
+            Ok(message) => message,
+            Err(reply) => return self.answer(give(*reply)),
+        };
+        if let Message::Request(request) = &message {
+            match self.replies.admit(&peer, &request.id) {
+                Admission::Run => {}
+                Admission::Running => return,
+                Admission::Repeat(reply) => return self.answer(give(*reply)),
+                Admission::Busy => {
+                    let error = RpcError::new(ErrorCode::Busy, "too many requests wait for their replies; ask again in a second");
+                    return self.answer(give(Reply { id: Some(request.id.clone()), result: Err(error) }));
+                }
             }
         }
+        let (dispatcher, answers, role) = (Arc::clone(&self.dispatcher), self.answer.clone(), role_of(&peer));
+        tokio::spawn(async move {
+            let envelope = Envelope { peer: peer.clone(), role, message };
+            if let Some(reply) = dispatcher.handle(envelope, now).await {
+                // Fails only when the carrier has ended.
+                let _ = answers.send(Answer { peer, topic, correlation, reply }).await;
+            }
+        });
     }
-    let (dispatcher, answer, role) = (Arc::clone(&carrier.dispatcher), answer.clone(), role_of(&peer));
-    let (topic, correlation) = (topic.clone(), correlation.clone());
-    tokio::spawn(async move {
-        let envelope = Envelope { peer: peer.clone(), role, message };
-        if let Some(reply) = dispatcher.handle(envelope, now).await {
-            // Fails only when the carrier has ended.
-            let _ = answer.send(Answer { peer, topic, correlation, reply }).await;
+
+    fn answer(&self, answer: Answer) {
+        self.send(answer.topic, &Message::Reply(answer.reply), answer.correlation);
+    }
+
+    fn send(&self, topic: String, message: &Message, correlation: Option<Bytes>) {
+        let properties = PublishProperties {
+            message_expiry_interval: Some(EXPIRY_SECS),
+            correlation_data: correlation,
+            ..PublishProperties::default()
+        };
+        let options = PublishOptions::new(QoS::AtLeastOnce).properties(properties);
+        if let Err(error) = self.client.try_publish(topic, message.to_json().into_bytes(), options) {
+            tracing::warn!(%error, "a message to a viewer was dropped; it asks again by itself");
         }
-    });
-}
-
-fn send_answer(client: &AsyncClient, answer: Answer) {
-    send(client, answer.topic, &Message::Reply(answer.reply), answer.correlation);
-}
-
-fn send(client: &AsyncClient, topic: String, message: &Message, correlation: Option<Bytes>) {
-    let properties = PublishProperties {
-        message_expiry_interval: Some(EXPIRY_SECS),
-        correlation_data: correlation,
-        ..PublishProperties::default()
-    };
-    let options = PublishOptions::new(QoS::AtLeastOnce).properties(properties);
-    if let Err(error) = client.try_publish(topic, message.to_json().into_bytes(), options) {
-        tracing::warn!(%error, "a message to a viewer was dropped; it asks again by itself");
     }
-}
 
-fn publish_status(client: &AsyncClient, topics: &Topics, status: &Status) {
-    let Ok(json) = serde_json::to_vec(status) else { return };
-    if let Err(error) = client.try_publish(topics.status(), json, PublishOptions::new(QoS::AtLeastOnce).retained()) {
-        tracing::warn!(%error, "the status could not be published; the next change tries again");
+    fn publish_status(&self, status: &Status) {
+        let Ok(json) = serde_json::to_vec(status) else { return };
+        if let Err(error) = self.client.try_publish(self.topics.status(), json, PublishOptions::new(QoS::AtLeastOnce).retained()) {
+            tracing::warn!(%error, "the status could not be published; the next change tries again");
+        }
     }
 }
