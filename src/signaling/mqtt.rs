@@ -192,6 +192,9 @@ fn options(device: &DeviceId, broker: &Broker, topics: &Topics, status: &Status)
             MqttOptions::websocket_with_tls_config(id, address, tls()?).context("reading broker.url")?
         }
     };
+    let mut network = options.network_options();
+    network.set_tcp_nodelay(true);
+    options.set_network_options(network);
     options.set_keep_alive(u16::try_from(broker.keep_alive.as_secs()).unwrap_or(u16::MAX));
     options.set_connect_properties(ConnectProperties { max_packet_size: Some(MAX_PACKET_BYTES), ..ConnectProperties::default() });
     options.set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(MAX_PACKET_BYTES));
@@ -285,7 +288,9 @@ impl Inbox {
             correlation_data: correlation,
             ..PublishProperties::default()
         };
-        let options = PublishOptions::new(QoS::AtLeastOnce).properties(properties);
+        // QoS 0: a viewer asks again by itself, and the broker's acknowledgement would hold back its next message to us by
+        // 40 ms wherever Nagle's algorithm meets delayed acknowledgements, as in a default mosquitto.
+        let options = PublishOptions::new(QoS::AtMostOnce).properties(properties);
         if let Err(error) = self.client.try_publish(topic, message.to_json().into_bytes(), options) {
             tracing::warn!(%error, "a message to a viewer was dropped; it asks again by itself");
         }

@@ -142,6 +142,9 @@ impl Broker {
         if url.tls && !url.websocket {
             mqtt.set_transport(Transport::tls_with_config(tls(options.ca)?));
         }
+        let mut network = mqtt.network_options();
+        network.set_tcp_nodelay(true);
+        mqtt.set_network_options(network);
         mqtt.set_keep_alive(15).set_max_packet_size(Some(PACKET_BYTES));
         if let Some(user) = options.username {
             let password = match options.password_file {
@@ -221,7 +224,8 @@ impl Broker {
             message_expiry_interval: Some(EXPIRY_SECS),
             ..PublishProperties::default()
         };
-        let options = PublishOptions::new(QoS::AtLeastOnce).properties(properties);
+        // As the page does: requests are asked again, and QoS 0 spares the wait for acknowledgements.
+        let options = PublishOptions::new(QoS::AtMostOnce).properties(properties);
         self.client
             .try_publish(topic, text, options)
             .context("the queue to the broker is full")
