@@ -348,10 +348,11 @@ impl Session {
         {
             self.drain(outbox);
         }
+        // Our reason first: a closed stack is otherwise read as the viewer's leaving.
+        self.finish(reason.to_owned(), outbox);
         if self.rtc.close().is_ok() {
             self.drain(outbox);
         }
-        self.finish(reason.to_owned(), outbox);
     }
 
     fn finish(&mut self, reason: String, outbox: &mut Outbox) {
