@@ -82,7 +82,8 @@ function describeAsking(now, name) {
  */
 function describeOffline({ offlineSince, phase, error }, name) {
   const since = offlineSince ? ` since ${clock(offlineSince)}` : '';
-  const farewell = phase === 'refused' && error ? `${error} ` : '';
+  // The device's sentences stand alone elsewhere, without a full stop.
+  const farewell = phase === 'refused' && error ? `${error.replace(/[.!]?$/, '.')} ` : '';
   return say(`${name} is offline${since}`, `${farewell}Waiting for it; the picture starts by itself.`);
 }
 

