@@ -292,7 +292,7 @@ mod tests {
         let mut high_422 = SPS.to_vec();
         high_422[1] = 122;
         // chroma_format_idc is the first code after the id: 010 (4:2:0) becomes 011 (4:2:2).
-        high_422[4] = 0b1011_0010;
+        high_422[4] = 0b1011_1100;
         assert!(refused(vec![unit(&[&high_422, PPS, IDR])]).contains("4:2:0"));
         assert!(refused(vec![unit(&[&SPS[..5], PPS, IDR])]).contains("SPS"));
     }
