@@ -3,9 +3,14 @@
 //! A reader who follows one frame from the device node to the socket meets the modules in this order:
 //! `capture` → `encode` → `hub` → `net` (the driver) ⇄ `session`. `ARCHITECTURE.md` has the picture.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 pub mod capture;
 pub mod config;
 pub mod encode;
+pub mod hub;
 pub mod media;
+pub mod net;
 pub mod protocol;
+pub mod session;
 pub mod v4l2;

@@ -1,6 +1,24 @@
 //! The camera's thread: a source of access units, supervised so that it comes back by itself.
 
+#[cfg(feature = "software-encoder")]
+mod card;
+pub mod devices;
+mod file;
+#[cfg(feature = "software-encoder")]
+mod font;
+mod pacer;
+#[cfg(feature = "software-encoder")]
+mod pattern;
+pub mod stamp;
+mod supervise;
+mod timeline;
+mod v4l2;
+
+use crate::config;
 use crate::media::{AccessUnit, EncoderTarget, StreamFormat};
+
+pub use supervise::run;
+use timeline::Timeline;
 
 /// Something that delivers H.264 in real time. Lives on its own thread; a call blocks for at most about a second.
 pub trait Source: Send {
@@ -51,4 +69,24 @@ pub enum CaptureError {
     /// The stream itself is the problem.
     #[error("{0}")]
     Unsupported(String),
+}
+
+/// Opens the source that the configuration names.
+///
+/// # Errors
+/// It is not there (worth trying again), or cannot be shown in a browser.
+pub fn open(camera: &config::Camera) -> Result<Box<dyn Source>, CaptureError> {
+    match &camera.source {
+        config::Source::V4l2 { device, size, fps } => Ok(Box::new(v4l2::V4l2Camera::open(device.as_deref(), *size, *fps, camera.bitrate)?)),
+        config::Source::File { path, fps } => Ok(Box::new(file::FileReplay::open(path, *fps)?)),
+        #[cfg(feature = "software-encoder")]
+        config::Source::Pattern { size, fps, gop } => {
+            Ok(Box::new(pattern::Pattern::open(&camera.name, *size, *fps, *gop, camera.bitrate)?))
+        }
+        #[cfg(not(feature = "software-encoder"))]
+        config::Source::Pattern { .. } => Err(CaptureError::Unsupported(
+            "this peercam was built without its software encoder, so it has no test pattern; build it with feature `software-encoder`"
+                .into(),
+        )),
+    }
 }

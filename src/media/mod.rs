@@ -1,6 +1,8 @@
 //! The vocabulary of pictures: what travels from a camera to a viewer, and how H.264 is read.
 
 pub mod annexb;
+pub mod conform;
+pub mod rtp;
 pub mod sps;
 mod target;
 mod time;

@@ -1,11 +1,26 @@
 //! The configuration: one TOML file, parsed once into types that the inside trusts.
 
+mod check;
+mod error;
+mod file;
+mod load;
+mod resolve;
+mod url;
+mod value;
+mod watch;
+
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::media::Bitrate;
+
+pub use check::check_report;
+pub use error::{ConfigError, Invalid};
+use load::Environment;
+pub use load::{MAX_BYTES, load, parse};
+pub use watch::{Check, Started, Watch, load_last_good, save_last_good, start};
 
 /// Everything `peercam.toml` says. `config/peercam.toml` documents every key; a test holds the two equal.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +32,8 @@ pub struct Config {
     pub http: Http,
     pub limits: Limits,
     pub log: Log,
+    /// What is allowed but may surprise, a sentence each: to be logged at start-up.
+    pub warnings: Vec<String>,
 }
 
 /// `[device]`
@@ -41,7 +58,7 @@ pub struct Camera {
 /// `camera.source` and the keys that belong to it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
-    /// A V4L2 camera that delivers H.264. `device` is `None` for "the first one found". Zero size or rate: the camera's own.
+    /// A V4L2 camera that delivers H.264. `device` is `None` for "the first one found"; without size or rate, the camera's own.
     V4l2 {
         device: Option<PathBuf>,
         size: Option<(NonZeroU32, NonZeroU32)>,
@@ -178,3 +195,6 @@ impl std::fmt::Debug for Secret {
         f.write_str("Secret(…)")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,298 @@
+//! Keeps a camera running: opens it, reports how it is doing, and brings it back.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{CameraState, CaptureError, CaptureEvent, Source, Timeline};
+use crate::config;
+use crate::media::conform::format_of;
+use crate::media::{AccessUnit, EncoderTarget, TargetCell};
+
+/// The pause before the first try after a failure: a camera whose stream broke off is usually still there.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// The pause between later tries. A try costs one `open` of a device node, and a camera plugged in is to be seen at once.
+const RETRY: Duration = Duration::from_millis(400);
+/// The pause after a stream that no browser shows: somebody has to change a setting first.
+const RETRY_UNSUPPORTED: Duration = Duration::from_secs(5);
+/// How often a pause looks whether the agent stops.
+const STOP_CHECK: Duration = Duration::from_millis(50);
+
+/// Runs `camera` on the calling thread until `stop` is set, for as long as the agent lives, whatever the camera does.
+///
+/// `on_event` is told each change of state once, and every picture. [`CameraState::Live`] comes right before the key frame
+/// that shows it, again when the stream's format changes. Media time always rises, also when the camera was away. What
+/// `targets` says is handed to the source before each picture, the last bit rate also to a source that was opened again.
+/// It returns within about a second of `stop`.
+pub fn run(camera: &config::Camera, targets: &TargetCell, stop: &AtomicBool, on_event: &mut dyn FnMut(CaptureEvent)) {
+    supervise(&mut || super::open(camera), targets, stop, on_event);
+}
+
+fn supervise(
+    open: &mut dyn FnMut() -> Result<Box<dyn Source>, CaptureError>,
+    targets: &TargetCell,
+    stop: &AtomicBool,
+    on_event: &mut dyn FnMut(CaptureEvent),
+) {
+    let mut camera = Supervised {
+        state: CameraState::Starting,
+        timeline: Timeline::default(),
+        bitrate: None,
+        targets,
+        on_event,
+    };
+    (camera.on_event)(CaptureEvent::State(CameraState::Starting));
+    let mut pause = FIRST_RETRY;
+    while !stop.load(Ordering::Relaxed) {
+        let result = open().and_then(|mut source| camera.play(source.as_mut(), stop, &mut pause));
+        match result {
+            Ok(()) => {}
+            Err(CaptureError::Lost(reason)) => camera.enter(CameraState::Lost { reason }),
+            Err(CaptureError::Unsupported(reason)) => {
+                camera.enter(CameraState::Unsupported { reason });
+                pause = RETRY_UNSUPPORTED;
+            }
+        }
+        let until = Instant::now() + pause;
+        while !stop.load(Ordering::Relaxed) && Instant::now() < until {
+            std::thread::sleep(STOP_CHECK.min(until.saturating_duration_since(Instant::now())));
+        }
+        pause = RETRY;
+    }
+}
+
+/// What outlives a source that fails.
+struct Supervised<'a> {
+    state: CameraState,
+    timeline: Timeline,
+    /// The bit rate that the viewers asked for last.
+    bitrate: Option<crate::media::Bitrate>,
+    targets: &'a TargetCell,
+    on_event: &'a mut dyn FnMut(CaptureEvent),
+}
+
+impl Supervised<'_> {
+    fn play(&mut self, source: &mut dyn Source, stop: &AtomicBool, pause: &mut Duration) -> Result<(), CaptureError> {
+        let mut target = self.bitrate.map(|bitrate| EncoderTarget {
+            bitrate: Some(bitrate),
+            keyframe: false,
+        });
+        while !stop.load(Ordering::Relaxed) {
+            if let Some(target) = target.take().or_else(|| self.targets.take(Instant::now())) {
+                self.bitrate = target.bitrate.or(self.bitrate);
+                if let Err(error) = source.apply(target) {
+                    // The picture goes on as it was; a device that is gone says so at the next picture.
+                    tracing::warn!(%error, ?target, "camera refused");
+                }
+            }
+            if let Some(unit) = source.next()? {
+                *pause = FIRST_RETRY;
+                self.deliver(unit, source.forces_key_frames())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, mut unit: AccessUnit, forces_key_frames: bool) -> Result<(), CaptureError> {
+        if unit.key {
+            let format = format_of(&unit.data).map_err(|error| CaptureError::Unsupported(error.to_string()))?;
+            if let Some(format) = format {
+                self.enter(CameraState::Live { format, forces_key_frames });
+            }
+            self.targets.key_frame_made(Instant::now());
+        }
+        unit.time = self.timeline.stamp(unit.captured);
+        (self.on_event)(CaptureEvent::Unit(unit));
+        Ok(())
+    }
+
+    fn enter(&mut self, state: CameraState) {
+        if state != self.state {
+            self.state = state.clone();
+            (self.on_event)(CaptureEvent::State(state));
+        }
+    }
+}
+
+#[cfg(all(test, feature = "software-encoder"))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::encode::{Settings, SoftwareEncoder};
+    use crate::media::{Bitrate, MediaTime, RawFrame};
+
+    /// A source that plays what it was given and then fails.
+    struct Script {
+        steps: std::vec::IntoIter<Step>,
+        applied: Arc<std::sync::Mutex<Vec<EncoderTarget>>>,
+    }
+
+    #[derive(Clone)]
+    enum Step {
+        Key(u32),
+        Delta,
+        Fail(&'static str),
+        Refuse(&'static str),
+    }
+
+    impl Source for Script {
+        fn next(&mut self) -> Result<Option<AccessUnit>, CaptureError> {
+            let unit = |data: Vec<u8>, key| {
+                Ok(Some(AccessUnit {
+                    data: data.into(),
+                    time: MediaTime::default(),
+                    captured: Instant::now(),
+                    key,
+                }))
+            };
+            match self.steps.next() {
+                Some(Step::Key(width)) => unit(key_frame(width), true),
+                Some(Step::Delta) => unit(vec![0, 0, 0, 1, 0x41, 0x9a, 1], false),
+                Some(Step::Fail(reason)) => Err(CaptureError::Lost(reason.into())),
+                Some(Step::Refuse(reason)) => Err(CaptureError::Unsupported(reason.into())),
+                None => Err(CaptureError::Lost("the script is over".into())),
+            }
+        }
+
+        fn apply(&mut self, target: EncoderTarget) -> Result<(), CaptureError> {
+            self.applied.lock().expect("not poisoned").push(target);
+            Ok(())
+        }
+
+        fn forces_key_frames(&self) -> bool {
+            true
+        }
+    }
+
+    fn key_frame(width: u32) -> Vec<u8> {
+        let settings = Settings {
+            width,
+            height: 64,
+            fps: 30,
+            bitrate: Bitrate::kbps(300),
+            gop: 1,
+        };
+        let frame = RawFrame {
+            i420: vec![128; (width * 64 * 3 / 2) as usize],
+            width,
+            height: 64,
+            time: MediaTime::default(),
+            captured: Instant::now(),
+        };
+        SoftwareEncoder::new(settings)
+            .expect("an encoder")
+            .encode(&frame)
+            .expect("encoded")
+            .expect("not skipped")
+    }
+
+    struct Played {
+        /// `K` and `d` for units, else the state's name and width.
+        events: Vec<String>,
+        times: Vec<MediaTime>,
+        applied: Vec<EncoderTarget>,
+    }
+
+    /// Runs the scripts one after the other, each as a camera opened anew, until the last has begun to repeat.
+    fn play(scripts: Vec<Result<Vec<Step>, &'static str>>, targets: &TargetCell, during: impl Fn(usize, &TargetCell)) -> Played {
+        let stop = AtomicBool::new(false);
+        let applied = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (mut events, mut times) = (Vec::new(), Vec::new());
+        let mut scripts = scripts.into_iter();
+        let mut open = || -> Result<Box<dyn Source>, CaptureError> {
+            match scripts.next() {
+                Some(Ok(steps)) => Ok(Box::new(Script {
+                    steps: steps.into_iter(),
+                    applied: Arc::clone(&applied),
+                })),
+                Some(Err(reason)) => Err(CaptureError::Lost(reason.into())),
+                None => {
+                    stop.store(true, Ordering::Relaxed);
+                    Err(CaptureError::Lost("over".into()))
+                }
+            }
+        };
+        supervise(&mut open, targets, &stop, &mut |event| {
+            events.push(match event {
+                CaptureEvent::Unit(unit) => {
+                    times.push(unit.time);
+                    if unit.key { "K".into() } else { "d".into() }
+                }
+                CaptureEvent::State(CameraState::Starting) => "starting".into(),
+                CaptureEvent::State(CameraState::Live { format, .. }) => format!("live {}", format.width),
+                CaptureEvent::State(CameraState::Lost { reason }) => format!("lost: {reason}"),
+                CaptureEvent::State(CameraState::Unsupported { reason }) => {
+                    // The next try is far away.
+                    stop.store(true, Ordering::Relaxed);
+                    format!("unsupported: {reason}")
+                }
+            });
+            during(events.len(), targets);
+        });
+        let applied = applied.lock().expect("not poisoned").clone();
+        Played { events, times, applied }
+    }
+
+    #[test]
+    fn states_are_told_once_and_a_camera_that_comes_back_goes_on_with_rising_time() {
+        let first = vec![Step::Key(128), Step::Delta, Step::Key(128), Step::Key(160), Step::Fail("unplugged")];
+        let second = vec![Step::Key(160), Step::Delta, Step::Fail("over")];
+        let played = play(
+            vec![Err("missing"), Err("missing"), Ok(first), Err("unplugged"), Ok(second)],
+            &TargetCell::default(),
+            |_, _| {},
+        );
+        let expected = [
+            "starting",
+            "lost: missing",
+            "live 128",
+            "K",
+            "d",
+            "K",
+            "live 160",
+            "K",
+            "lost: unplugged",
+            "live 160",
+            "K",
+            "d",
+            "lost: over",
+        ];
+        assert_eq!(played.events, expected);
+        assert!(played.times.is_sorted_by(|a, b| a < b), "media time went back: {:?}", played.times);
+    }
+
+    #[test]
+    fn a_camera_opened_again_gets_the_bit_rate_that_viewers_asked_for_last() {
+        let script = vec![Step::Key(128), Step::Delta, Step::Fail("unplugged")];
+        let played = play(vec![Ok(script.clone()), Ok(script)], &TargetCell::default(), |count, targets| {
+            if count == 3 {
+                targets.set_bitrate(Bitrate::kbps(400));
+            }
+        });
+        let target = EncoderTarget {
+            bitrate: Some(Bitrate::kbps(400)),
+            keyframe: false,
+        };
+        assert_eq!(played.applied, [target, target]);
+    }
+
+    #[test]
+    fn a_key_frame_asked_for_reaches_the_source_before_the_next_picture() {
+        let script = vec![Step::Delta, Step::Delta, Step::Delta, Step::Fail("over")];
+        let targets = TargetCell::default();
+        targets.request_key_frame();
+        let played = play(vec![Ok(script)], &targets, |_, _| {});
+        let target = EncoderTarget {
+            bitrate: None,
+            keyframe: true,
+        };
+        assert_eq!(played.applied, [target]);
+    }
+
+    #[test]
+    fn a_stream_that_no_browser_shows_is_told_apart_from_a_lost_camera() {
+        let script = vec![Step::Key(128), Step::Refuse("B frames")];
+        let played = play(vec![Ok(script)], &TargetCell::default(), |_, _| {});
+        assert_eq!(played.events, ["starting", "live 128", "K", "unsupported: B frames"]);
+    }
+}

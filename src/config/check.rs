@@ -1,0 +1,105 @@
+//! What `peercam check` says: in plain words, what will run.
+
+use std::path::Path;
+
+use super::{Config, Listen, Source, TransportPolicy, load};
+
+/// Checks the configuration at `path`: the text to print, and whether the agent would start with it.
+#[must_use]
+pub fn check_report(path: &Path) -> (String, bool) {
+    match load(path) {
+        Ok(config) => (format!("{} is good.\n\n{}", path.display(), describe(&config)), true),
+        Err(error) => (
+            format!("{error}\n\nThe configuration is not good. An agent that runs keeps the last good one.\n"),
+            false,
+        ),
+    }
+}
+
+fn describe(config: &Config) -> String {
+    let mut lines = vec![(
+        "device",
+        format!("{}, state in {}", config.device.name, config.device.state_dir.display()),
+    )];
+    for camera in &config.cameras {
+        lines.push(("camera", format!("{}: {}", camera.name, source(camera))));
+    }
+    let broker = &config.broker;
+    lines.push((
+        "broker",
+        match &broker.url {
+            None => "off; viewers cannot find this device over MQTT".to_owned(),
+            Some(url) => {
+                let who = match (&broker.username, &broker.password) {
+                    (None, _) => "without a user name".to_owned(),
+                    (Some(name), None) => format!("as {name}, without a password"),
+                    (Some(name), Some(_)) => format!("as {name}, with a password"),
+                };
+                let retry = broker.reconnect_max.as_secs();
+                format!("{url}, {who}; when it is gone, a try every {retry} s at the latest")
+            }
+        },
+    ));
+    let network = &config.network;
+    let port = match network.udp_port {
+        0 => "a UDP port of the system's choice".to_owned(),
+        port => format!("UDP port {port}"),
+    };
+    let listen = match &network.listen {
+        Listen::Loopback => format!("{port} on loopback: only browsers on this machine, until network.listen says otherwise"),
+        Listen::All => format!("{port} on all addresses"),
+        Listen::Addresses(addresses) => {
+            let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            format!("{port} on {}", addresses.join(", "))
+        }
+    };
+    lines.push(("media", listen));
+    for server in &network.ice_servers {
+        lines.push(("ICE server", server.urls.join(", ")));
+    }
+    match network.transport_policy {
+        TransportPolicy::All => {}
+        TransportPolicy::Relay => lines.push(("path", "through the TURN server only".to_owned())),
+    }
+    lines.push((
+        "page",
+        match (config.http.listen, &broker.page_url) {
+            (None, _) => "off".to_owned(),
+            (Some(listen), Some(url)) => format!("http://{listen}/, which connects to the broker at {url}"),
+            (Some(listen), None) => format!("http://{listen}/; broker.page_url names no WebSocket URL of the broker, so the link must"),
+        },
+    ));
+    lines.push(("viewers", format!("at most {}", config.limits.viewers)));
+    lines.push(("log", config.log.filter.clone()));
+
+    let mut text: String = lines.iter().map(|(what, how)| format!("  {what:<11}{how}\n")).collect();
+    for warning in &config.warnings {
+        text.push_str(&format!("\nWarning: {warning}.\n"));
+    }
+    text
+}
+
+fn source(camera: &super::Camera) -> String {
+    let at = |size: Option<_>, fps: Option<std::num::NonZeroU32>| {
+        let size = size.map(|(width, height)| format!(", {width}x{height}")).unwrap_or_default();
+        let fps = fps.map(|fps| format!(", {fps} pictures a second")).unwrap_or_default();
+        format!("{size}{fps}")
+    };
+    let bitrate = camera.bitrate;
+    match &camera.source {
+        Source::V4l2 { device, size, fps } => {
+            let device = device
+                .as_ref()
+                .map_or("the first H.264 camera found".into(), |device| device.display().to_string());
+            format!("{device}{}, {bitrate}", at(*size, *fps))
+        }
+        Source::File { path, fps } => {
+            let path = path.display();
+            format!("the file {path}, again and again{}", at(None::<(u32, u32)>, *fps))
+        }
+        Source::Pattern { size, fps, gop } => {
+            let gop = gop.as_secs_f32();
+            format!("a test card{}, a key frame every {gop} s, {bitrate}", at(Some(*size), Some(*fps)))
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The file as it is written: one struct a table, one field a key. What is left out is `None`.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::url::{BrokerChoice, IceUrl, PageUrl};
+use super::value::{DeviceName, Gop, LogFilter, PageAddress, Size, SourceKind, StreamName, Text, UserName, Whole};
+use super::{Listen, TransportPolicy};
+
+/// A path, and where it stands.
+pub(super) type FilePath = Option<Spanned<Text<PathBuf>>>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct File {
+    pub device: DeviceTable,
+    pub camera: Option<Spanned<Vec<Spanned<CameraTable>>>>,
+    pub broker: BrokerTable,
+    pub network: NetworkTable,
+    pub http: HttpTable,
+    pub limits: LimitsTable,
+    pub log: LogTable,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section that begins with [device]")]
+pub(super) struct DeviceTable {
+    pub name: Option<Text<DeviceName>>,
+    pub state_dir: Option<Spanned<Text<PathBuf>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section that begins with [[camera]]")]
+pub(super) struct CameraTable {
+    pub name: Option<Spanned<Text<StreamName>>>,
+    pub source: Option<Text<SourceKind>>,
+    pub device: FilePath,
+    pub path: FilePath,
+    pub size: Option<Spanned<Text<Size>>>,
+    pub fps: Option<Whole<1, 240>>,
+    pub gop_secs: Option<Spanned<Gop>>,
+    /// Below 150 kbit/s hardware encoders stall (raspberrypi/rpicam-apps#664).
+    pub bitrate_kbps: Option<Whole<150, 50_000>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section that begins with [broker]")]
+pub(super) struct BrokerTable {
+    pub url: Option<Text<BrokerChoice>>,
+    pub username: Option<Text<UserName>>,
+    pub password_file: FilePath,
+    pub ca_file: FilePath,
+    pub client_cert_file: FilePath,
+    pub client_key_file: FilePath,
+    pub keep_alive_secs: Option<Whole<5, 3600>>,
+    pub reconnect_max_secs: Option<Whole<1, 3600>>,
+    pub page_url: Option<Text<PageUrl>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section that begins with [network]")]
+pub(super) struct NetworkTable {
+    pub listen: Option<Listen>,
+    pub udp_port: Option<Whole<0, 65_535>>,
+    pub transport_policy: Option<Spanned<Text<TransportPolicy>>>,
+    pub ice_server: Vec<Spanned<IceServerTable>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a section that begins with [[network.ice_server]]")]
+pub(super) struct IceServerTable {
+    pub urls: Spanned<Vec<Text<IceUrl>>>,
+    pub username: Option<Spanned<Text<UserName>>>,
+    pub credential_file: FilePath,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section that begins with [http]")]
+pub(super) struct HttpTable {
+    pub listen: Option<Text<PageAddress>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section that begins with [limits]")]
+pub(super) struct LimitsTable {
+    pub viewers: Option<Whole<1, 1000>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section that begins with [log]")]
+pub(super) struct LogTable {
+    pub filter: Option<Text<LogFilter>>,
+}

@@ -1,0 +1,343 @@
+//! Values as the file writes them. Each type knows what it allows, and says so when it is given something else.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::de::{Error, SeqAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::{Listen, TransportPolicy};
+
+/// Something that is written as a string.
+pub(super) trait FromText: Sized {
+    /// Completes the sentence "expected …".
+    const ALLOWED: &'static str;
+
+    /// Reads it; the error is a whole sentence that says what is allowed.
+    fn from_text(text: &str) -> Result<Self, String>;
+}
+
+/// A string that has been read as a `T`.
+#[derive(Debug)]
+pub(super) struct Text<T>(pub T);
+
+impl<'de, T: FromText> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor<T>(PhantomData<T>);
+        impl<T: FromText> Visitor<'_> for TextVisitor<T> {
+            type Value = Text<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(T::ALLOWED)
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+                T::from_text(text).map(Text).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(TextVisitor(PhantomData))
+    }
+}
+
+/// A whole number within bounds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Whole<const MIN: u32, const MAX: u32>(u32);
+
+impl<const MIN: u32, const MAX: u32> Whole<MIN, MAX> {
+    pub fn get(self) -> u32 {
+        self.0
+    }
+
+    /// For bounds that leave zero out.
+    pub fn non_zero(self) -> NonZeroU32 {
+        const { assert!(MIN > 0) };
+        NonZeroU32::new(self.0).unwrap_or(NonZeroU32::MIN)
+    }
+
+    pub fn seconds(self) -> Duration {
+        Duration::from_secs(self.0.into())
+    }
+}
+
+impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Whole<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WholeVisitor<const MIN: u32, const MAX: u32>;
+        impl<const MIN: u32, const MAX: u32> Visitor<'_> for WholeVisitor<MIN, MAX> {
+            type Value = Whole<MIN, MAX>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a whole number from {MIN} to {MAX}")
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
+                u32::try_from(number)
+                    .ok()
+                    .filter(|number| (MIN..=MAX).contains(number))
+                    .map(Whole)
+                    .ok_or_else(|| E::invalid_value(Unexpected::Signed(number), &self))
+            }
+        }
+        deserializer.deserialize_u32(WholeVisitor)
+    }
+}
+
+/// The time from one key frame to the next.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gop(pub Duration);
+
+impl<'de> Deserialize<'de> for Gop {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct GopVisitor;
+        impl Visitor<'_> for GopVisitor {
+            type Value = Gop;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of seconds from 0.1 to 60")
+            }
+
+            fn visit_i64<E: Error>(self, seconds: i64) -> Result<Self::Value, E> {
+                match u64::try_from(seconds) {
+                    Ok(seconds @ 1..=60) => Ok(Gop(Duration::from_secs(seconds))),
+                    _ => Err(E::invalid_value(Unexpected::Signed(seconds), &self)),
+                }
+            }
+
+            fn visit_f64<E: Error>(self, seconds: f64) -> Result<Self::Value, E> {
+                if (0.1..=60.0).contains(&seconds) {
+                    return Ok(Gop(Duration::from_secs_f64(seconds)));
+                }
+                Err(E::invalid_value(Unexpected::Float(seconds), &self))
+            }
+        }
+        deserializer.deserialize_f64(GopVisitor)
+    }
+}
+
+/// Width and height in pixels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Size(pub NonZeroU32, pub NonZeroU32);
+
+impl FromText for Size {
+    const ALLOWED: &'static str = "width and height in pixels, such as \"1280x720\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let parsed = text
+            .split_once('x')
+            .and_then(|(width, height)| Some((width.parse::<NonZeroU32>().ok()?, height.parse::<NonZeroU32>().ok()?)));
+        let Some((width, height)) = parsed else {
+            return Err(format!("{text:?} is not a size; write {}", Self::ALLOWED));
+        };
+        let (w, h) = (width.get(), height.get());
+        if w % 2 == 1 || h % 2 == 1 {
+            let (w, h) = (w + w % 2, h + h % 2);
+            return Err(format!(
+                "{text:?} is odd, and H.264 stores colour at half the size; both numbers must be even, such as \"{w}x{h}\""
+            ));
+        }
+        if !(32..=4096).contains(&w) || !(32..=4096).contains(&h) {
+            return Err(format!("{text:?} is out of range; width and height are from 32 to 4096 pixels"));
+        }
+        Ok(Self(width, height))
+    }
+}
+
+/// What people call a device.
+#[derive(Debug)]
+pub(super) struct DeviceName(pub String);
+
+impl FromText for DeviceName {
+    const ALLOWED: &'static str = "a name of 1 to 64 characters";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let fits = (1..=64).contains(&text.chars().count()) && !text.chars().any(char::is_control) && text.trim() == text;
+        fits.then(|| Self(text.to_owned())).ok_or_else(|| {
+            format!(
+                "{text:?} cannot be a name; write {} without control characters or spaces at its ends",
+                Self::ALLOWED
+            )
+        })
+    }
+}
+
+/// A stream's name.
+#[derive(Debug)]
+pub(super) struct StreamName(pub String);
+
+impl FromText for StreamName {
+    const ALLOWED: &'static str = "a name of 1 to 32 of the characters a-z 0-9 - _";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+        let fits = (1..=32).contains(&text.len()) && text.bytes().all(plain);
+        fits.then(|| Self(text.to_owned()))
+            .ok_or_else(|| format!("{text:?} cannot be a camera's name; write {}", Self::ALLOWED))
+    }
+}
+
+impl FromText for PathBuf {
+    const ALLOWED: &'static str = "a path in quotes";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("the path is empty; write one, or put a # before the line".to_owned());
+        }
+        Ok(Self::from(text))
+    }
+}
+
+/// A user name: any text but an empty one.
+#[derive(Debug)]
+pub(super) struct UserName(pub String);
+
+impl FromText for UserName {
+    const ALLOWED: &'static str = "a user name in quotes";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("the user name is empty; write one, or put a # before the line".to_owned());
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Which kind of camera.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum SourceKind {
+    #[default]
+    V4l2,
+    File,
+    Pattern,
+}
+
+impl SourceKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V4l2 => "v4l2",
+            Self::File => "file",
+            Self::Pattern => "pattern",
+        }
+    }
+}
+
+impl FromText for SourceKind {
+    const ALLOWED: &'static str = "\"v4l2\", \"file\" or \"pattern\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        [Self::V4l2, Self::File, Self::Pattern]
+            .into_iter()
+            .find(|kind| kind.name() == text)
+            .ok_or_else(|| format!("{text:?} is not a kind of camera; write {}", Self::ALLOWED))
+    }
+}
+
+impl FromText for TransportPolicy {
+    const ALLOWED: &'static str = "\"all\" or \"relay\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => Ok(Self::All),
+            "relay" => Ok(Self::Relay),
+            _ => Err(format!("{text:?} is not a transport policy; write {}", Self::ALLOWED)),
+        }
+    }
+}
+
+/// Where the page is served; `None` for `"off"`.
+#[derive(Debug)]
+pub(super) struct PageAddress(pub Option<SocketAddr>);
+
+impl FromText for PageAddress {
+    const ALLOWED: &'static str = "an address with a port, such as \"127.0.0.1:8080\", \"0.0.0.0:8080\" or \"[::]:8080\", or \"off\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        text.parse()
+            .map(|address| Self(Some(address)))
+            .map_err(|_| format!("{text:?} is not an address with a port; write {}", Self::ALLOWED))
+    }
+}
+
+/// A `tracing` filter.
+#[derive(Debug)]
+pub(super) struct LogFilter(pub String);
+
+impl FromText for LogFilter {
+    const ALLOWED: &'static str =
+        "a level (\"error\", \"warn\", \"info\", \"debug\", \"trace\", \"off\") or a filter such as \"info,peercam=debug\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+        let refuse = |what: String| Err(format!("{what}; write {}", Self::ALLOWED));
+        // The filter's own parser takes a bare word for a module's name, so a mistyped level would pass and silence everything.
+        for directive in text.split(',').map(str::trim) {
+            let level = directive
+                .rsplit_once('=')
+                .map_or(directive, |(_, level)| level)
+                .to_ascii_lowercase();
+            let known = LEVELS.contains(&level.as_str()) || directive.starts_with("peercam");
+            if !known && !directive.contains("::") {
+                return refuse(format!("{directive:?} is not a level"));
+            }
+        }
+        match tracing_subscriber::EnvFilter::builder().parse(text) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(error) => refuse(format!("{text:?} is not a filter ({error})")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ListenVisitor;
+        impl<'de> Visitor<'de> for ListenVisitor {
+            type Value = Listen;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"loopback\", \"all\" or a list of addresses such as [\"192.168.1.20\", \"fd00::20\"]")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+                match text {
+                    "loopback" => Ok(Listen::Loopback),
+                    "all" => Ok(Listen::All),
+                    _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut addresses: Vec<IpAddr> = Vec::new();
+                while let Some(Text(address)) = list.next_element()? {
+                    if !addresses.contains(&address) {
+                        addresses.push(address);
+                    }
+                }
+                if addresses.is_empty() {
+                    return Err(A::Error::custom(
+                        "the list is empty; write at least one address, or \"loopback\" or \"all\"",
+                    ));
+                }
+                Ok(Listen::Addresses(addresses))
+            }
+        }
+        deserializer.deserialize_any(ListenVisitor)
+    }
+}
+
+impl FromText for IpAddr {
+    const ALLOWED: &'static str = "an IPv4 or IPv6 address of this machine, such as \"192.168.1.20\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text.parse::<Self>() {
+            Ok(address) if address.is_unspecified() => Err(format!("{text:?} stands for every address; write listen = \"all\" instead")),
+            Ok(address) if address.is_multicast() => Err(format!("{text:?} is a multicast address; write {}", Self::ALLOWED)),
+            Ok(address) => Ok(address),
+            Err(_) => Err(format!("{text:?} is not an address; write {}", Self::ALLOWED)),
+        }
+    }
+}

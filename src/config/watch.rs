@@ -1,0 +1,257 @@
+//! A configuration that changes while the agent runs, and the last one that was good.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::load::{parse, read, state_dir_hint};
+use super::{Config, ConfigError};
+
+/// In the state folder.
+const LAST_GOOD: &str = "last-good.toml";
+
+/// What [`Watch::check_now`] found.
+#[derive(Debug)]
+pub enum Check {
+    /// Nothing new.
+    Unchanged,
+    /// A good configuration that differs from the one in force; after [`Check::Bad`] also the one in force, written right again.
+    Changed(Box<Config>),
+    /// The file is bad; the configuration in force stays. Reported once for each new mistake.
+    Bad(ConfigError),
+}
+
+/// Looks after one configuration file. It holds no clock: the caller polls it.
+#[derive(Debug)]
+pub struct Watch {
+    path: PathBuf,
+    current: Config,
+    bad: Option<String>,
+}
+
+impl Watch {
+    /// Watches `path`, where `current` is in force; `bad` is what is wrong with the file, if `current` did not come from it.
+    #[must_use]
+    pub fn new(path: PathBuf, current: Config, bad: Option<&ConfigError>) -> Self {
+        Self {
+            path,
+            current,
+            bad: bad.map(ToString::to_string),
+        }
+    }
+
+    /// The configuration in force: the last good one.
+    #[must_use]
+    pub fn current(&self) -> &Config {
+        &self.current
+    }
+
+    /// What is wrong with the file now, if anything.
+    #[must_use]
+    pub fn bad(&self) -> Option<&str> {
+        self.bad.as_deref()
+    }
+
+    /// Reads the file, and the secrets it names, and compares contents: a new time stamp alone is no change. A good change is
+    /// kept on disk as the last good one.
+    pub fn check_now(&mut self) -> Check {
+        let read = read(&self.path).and_then(|text| parse(&text, &self.path).map(|config| (config, text)));
+        match read {
+            Ok((config, text)) => {
+                let was_bad = self.bad.take().is_some();
+                if config == self.current && !was_bad {
+                    return Check::Unchanged;
+                }
+                keep(&config, &text);
+                self.current = config.clone();
+                Check::Changed(Box::new(config))
+            }
+            Err(error) => {
+                let said = error.to_string();
+                if self.bad.as_ref() == Some(&said) {
+                    return Check::Unchanged;
+                }
+                self.bad = Some(said);
+                Check::Bad(error)
+            }
+        }
+    }
+}
+
+/// A configuration to run with.
+#[derive(Debug)]
+pub struct Started {
+    /// What to run.
+    pub config: Config,
+    /// Why this is the last good configuration and not what the file says.
+    pub bad: Option<ConfigError>,
+}
+
+/// Reads the configuration at `path` for a run: where it is bad, the last good one serves.
+///
+/// # Errors
+/// What is wrong with the file, when there is no last good configuration either.
+pub fn start(path: &Path) -> Result<Started, ConfigError> {
+    let (text, error) = match read(path) {
+        Ok(text) => match parse(&text, path) {
+            Ok(config) => {
+                keep(&config, &text);
+                return Ok(Started { config, bad: None });
+            }
+            Err(error) => (text, error),
+        },
+        Err(error) => (String::new(), error),
+    };
+    let state_dir = state_dir_hint(&text);
+    match load_last_good(&state_dir).map(|text| parse(&text, path)) {
+        Some(Ok(config)) => Ok(Started { config, bad: Some(error) }),
+        Some(Err(_)) | None => Err(error),
+    }
+}
+
+fn keep(config: &Config, text: &str) {
+    let state_dir = &config.device.state_dir;
+    if let Err(error) = save_last_good(state_dir, text) {
+        tracing::warn!(%error, state_dir = %state_dir.display(), "the last good configuration could not be kept");
+    }
+}
+
+/// Keeps a good configuration's text in `state_dir`, readable by its owner only. A power cut leaves the old or the new one, whole.
+///
+/// # Errors
+/// The folder can't be made or written.
+pub fn save_last_good(state_dir: &Path, text: &str) -> io::Result<()> {
+    if load_last_good(state_dir).as_deref() == Some(text) {
+        // SD cards wear out by writing.
+        return Ok(());
+    }
+    fs::create_dir_all(state_dir)?;
+    let temporary = state_dir.join(format!("{LAST_GOOD}.new"));
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, state_dir.join(LAST_GOOD))?;
+    fs::File::open(state_dir)?.sync_all()
+}
+
+/// The text that [`save_last_good`] kept, if there is one that can be read.
+#[must_use]
+pub fn load_last_good(state_dir: &Path) -> Option<String> {
+    read(&state_dir.join(LAST_GOOD)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    struct Place {
+        folder: tempfile::TempDir,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            Self {
+                folder: tempfile::tempdir().expect("a folder"),
+            }
+        }
+
+        fn file(&self) -> PathBuf {
+            self.folder.path().join("peercam.toml")
+        }
+
+        fn state(&self) -> PathBuf {
+            self.folder.path().join("state")
+        }
+
+        fn write(&self, rest: &str) {
+            let text = format!("device.state_dir = \"{}\"\n{rest}", self.state().display());
+            fs::write(self.file(), text).expect("a file");
+        }
+    }
+
+    #[test]
+    fn a_new_mistake_is_told_once_and_the_good_configuration_stays_in_force() {
+        let place = Place::new();
+        place.write("limits.viewers = 3\n");
+        let started = start(&place.file()).expect("good");
+        let mut watch = Watch::new(place.file(), started.config, None);
+        assert!(matches!(watch.check_now(), Check::Unchanged));
+
+        place.write("limits.viewers = 4\n");
+        let Check::Changed(config) = watch.check_now() else {
+            panic!("four viewers are a change")
+        };
+        assert_eq!(config.limits.viewers.get(), 4);
+
+        place.write("limits.viewers = 0\n");
+        let Check::Bad(error) = watch.check_now() else {
+            panic!("no viewers are a mistake")
+        };
+        assert!(
+            error
+                .summary()
+                .contains("peercam.toml:2:18: expected a whole number from 1 to 1000, found 0"),
+            "{error}"
+        );
+        assert!(matches!(watch.check_now(), Check::Unchanged), "the same mistake is not told again");
+        assert_eq!(watch.current().limits.viewers.get(), 4);
+
+        place.write("limits.viewers = 4\n");
+        assert!(matches!(watch.check_now(), Check::Changed(_)), "that the mistake is gone is told");
+        assert!(watch.bad().is_none());
+        assert!(matches!(watch.check_now(), Check::Unchanged));
+    }
+
+    #[test]
+    fn a_password_that_changed_is_a_change() {
+        let place = Place::new();
+        let password = place.folder.path().join("pw");
+        fs::write(&password, "one\n").expect("a password");
+        place.write("[broker]\nusername = \"cam\"\npassword_file = \"pw\"\n");
+        let mut watch = Watch::new(place.file(), start(&place.file()).expect("good").config, None);
+        assert!(matches!(watch.check_now(), Check::Unchanged));
+        fs::write(&password, "two\n").expect("a password");
+        let Check::Changed(config) = watch.check_now() else {
+            panic!("the password changed")
+        };
+        assert_eq!(config.broker.password.expect("a password").reveal(), "two");
+    }
+
+    #[test]
+    fn a_start_with_a_bad_file_runs_the_last_good_one_and_says_why() {
+        let place = Place::new();
+        place.write("limits.viewers = 7\n");
+        start(&place.file()).expect("good");
+        let mode = fs::metadata(place.state().join(LAST_GOOD)).expect("kept").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+
+        for broken in ["limits.viewers = 0\n", "[limits\nviewers 3\n", "[brokr]\n"] {
+            place.write(broken);
+            let started = start(&place.file()).expect("the last good one");
+            assert_eq!(started.config.limits.viewers.get(), 7);
+            assert!(started.bad.is_some(), "{broken}");
+            let mut watch = Watch::new(place.file(), started.config, started.bad.as_ref());
+            assert!(matches!(watch.check_now(), Check::Unchanged), "start-up told this mistake already");
+        }
+
+        fs::remove_dir_all(place.state()).expect("removed");
+        let error = start(&place.file()).expect_err("nothing to fall back on");
+        assert!(error.to_string().contains("did you mean `broker`?"), "{error}");
+    }
+
+    #[test]
+    fn a_half_written_last_good_file_of_a_power_cut_does_no_harm() {
+        let place = Place::new();
+        fs::create_dir_all(place.state()).expect("a folder");
+        fs::write(place.state().join(format!("{LAST_GOOD}.new")), "half").expect("a left-over");
+        save_last_good(&place.state(), "[log]\n").expect("kept");
+        assert_eq!(load_last_good(&place.state()).as_deref(), Some("[log]\n"));
+    }
+}

@@ -1,0 +1,269 @@
+//! Fan-out: one publisher, any number of viewers, and no viewer that the camera ever waits for.
+//!
+//! The hub keeps one ring of pictures, from the newest key frame on. A [`Subscription`] is a place in that ring, so a
+//! picture costs the publisher the same for one viewer as for a hundred. A subscription that falls more than
+//! [`MAX_LAG`] behind is cleared and goes on at the next key frame.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::media::{AccessUnit, StreamFormat, TargetCell, rtp};
+
+/// How far a viewer may fall behind: what is older would only be shown late.
+pub const MAX_LAG: Duration = Duration::from_millis(250);
+
+/// A key frame up to this age is worth starting with; an older one is replaced by a forced one, where that can be had.
+/// As long as [`crate::media::KeyFrameGate::INTERVAL`], so that a join never waits for the gate.
+pub const FRESH: Duration = Duration::from_millis(300);
+
+/// What the ring holds at most. A group of pictures that is larger can't be joined in its middle.
+const MAX_RING_BYTES: usize = 16 * 1024 * 1024;
+
+/// One picture as viewers get it.
+#[derive(Debug)]
+pub struct Picture {
+    /// The access unit it was made of.
+    pub unit: AccessUnit,
+    payloads: OnceLock<Arc<[Arc<[u8]>]>>,
+}
+
+impl Picture {
+    /// A picture that is packetized when the first viewer asks.
+    #[must_use]
+    pub fn new(unit: AccessUnit) -> Self {
+        Self { unit, payloads: OnceLock::new() }
+    }
+
+    /// Its RTP payloads, made once and shared by all viewers.
+    pub fn payloads(&self) -> &Arc<[Arc<[u8]>]> {
+        self.payloads.get_or_init(|| rtp::packetize(&self.unit.data).into())
+    }
+}
+
+/// Tells a driver that there is something new. Must not block.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// The meeting point of one camera and its viewers.
+pub struct Hub {
+    name: String,
+    target: TargetCell,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    ring: VecDeque<Entry>,
+    /// The ring's first entry's place in the stream.
+    first: u64,
+    bytes: usize,
+    newest_key: Option<u64>,
+    format: Option<StreamFormat>,
+    forces_key_frames: bool,
+    subscribers: usize,
+    wakes: Vec<Wake>,
+}
+
+struct Entry {
+    picture: Arc<Picture>,
+    published: Instant,
+}
+
+impl State {
+    fn end(&self) -> u64 {
+        self.first + self.ring.len() as u64
+    }
+
+    fn get(&self, place: u64) -> Option<&Entry> {
+        self.ring.get(usize::try_from(place.checked_sub(self.first)?).ok()?)
+    }
+
+    /// Forgets what nobody can need: what is too old for a running viewer, and no joiner will start with.
+    fn trim(&mut self, now: Instant) {
+        while let Some(entry) = self.ring.front() {
+            let joinable = !self.forces_key_frames && self.newest_key.is_some_and(|key| self.first >= key);
+            let stale = now.saturating_duration_since(entry.published) > MAX_LAG.max(FRESH);
+            if (joinable || !stale) && self.bytes <= MAX_RING_BYTES {
+                return;
+            }
+            self.bytes -= entry.picture.unit.data.len();
+            if self.newest_key == Some(self.first) {
+                self.newest_key = None;
+            }
+            self.ring.pop_front();
+            self.first += 1;
+        }
+    }
+}
+
+impl Hub {
+    /// A hub for the stream called `name`.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Arc<Self> {
+        Arc::new(Self { name: name.into(), target: TargetCell::default(), state: Mutex::default() })
+    }
+
+    /// The stream's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where viewers leave what they want of the encoder.
+    #[must_use]
+    pub fn target(&self) -> &TargetCell {
+        &self.target
+    }
+
+    /// Wakes are called after each picture.
+    pub fn add_wake(&self, wake: Wake) {
+        self.lock().wakes.push(wake);
+    }
+
+    /// What the stream is, once the camera has shown it.
+    #[must_use]
+    pub fn format(&self) -> Option<StreamFormat> {
+        self.lock().format
+    }
+
+    /// The camera is live with this format; pictures of an earlier opening are forgotten, since nothing may follow them.
+    pub fn set_format(&self, format: StreamFormat, forces_key_frames: bool) {
+        let mut state = self.lock();
+        state.format = Some(format);
+        state.forces_key_frames = forces_key_frames;
+    }
+
+    /// Hands one picture to all viewers. Never waits for any of them.
+    pub fn publish(&self, unit: AccessUnit, now: Instant) {
+        let picture = Arc::new(Picture::new(unit));
+        if self.lock().subscribers > 0 {
+            picture.payloads();
+        }
+        let mut state = self.lock();
+        if picture.unit.key {
+            state.newest_key = Some(state.end());
+        }
+        state.bytes += picture.unit.data.len();
+        state.ring.push_back(Entry { picture, published: now });
+        state.trim(now);
+        let wakes = state.wakes.clone();
+        drop(state);
+        for wake in wakes {
+            wake();
+        }
+    }
+
+    /// A new viewer's place: the newest key frame where that is fresh, or all there is since it where the source can't
+    /// force one; else a forced key frame, which is asked for here.
+    #[must_use]
+    pub fn subscribe(self: &Arc<Self>, now: Instant) -> Subscription {
+        self.lock().subscribers += 1;
+        let mut subscription = Subscription { hub: Arc::clone(self), place: Place::Key { from: 0 } };
+        subscription.wait_for_key(0, now);
+        subscription
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One viewer's place in the stream.
+pub struct Subscription {
+    hub: Arc<Hub>,
+    place: Place,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    /// Waits for a key frame at this place or later.
+    Key { from: u64 },
+    /// The next picture to deliver. One that began behind `live_from` may be late until it has caught up.
+    At { next: u64, live_from: u64 },
+}
+
+/// What [`Subscription::next`] found.
+#[derive(Debug)]
+pub enum Next {
+    /// The next picture. `backlog` pictures wait behind it.
+    Picture { picture: Arc<Picture>, backlog: u64 },
+    /// Nothing yet; the hub's wake tells when.
+    Nothing,
+    /// The viewer was too slow: so many pictures were dropped, and it goes on at the next key frame.
+    Lagged { dropped: u64 },
+}
+
+impl Subscription {
+    /// The stream this is a place in.
+    #[must_use]
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// The next picture for this viewer.
+    pub fn next(&mut self, now: Instant) -> Next {
+        let state = self.hub.lock();
+        if let Place::Key { from } = self.place {
+            match state.newest_key {
+                Some(key) if key >= from => self.place = Place::At { next: key, live_from: state.end() },
+                Some(_) | None => {
+                    if state.end() > from {
+                        // Asked again with each picture: the key frame may have been made and dropped while nobody looked.
+                        self.hub.target.request_key_frame();
+                    }
+                    return Next::Nothing;
+                }
+            }
+        }
+        let Place::At { next, live_from } = self.place else { return Next::Nothing };
+        if next == state.end() {
+            return Next::Nothing;
+        }
+        let entry = state.get(next);
+        let late = entry.is_none_or(|entry| next >= live_from && now.saturating_duration_since(entry.published) > MAX_LAG);
+        match entry {
+            Some(entry) if !late => {
+                let picture = Arc::clone(&entry.picture);
+                self.place = Place::At { next: next + 1, live_from };
+                Next::Picture { picture, backlog: state.end() - next - 1 }
+            }
+            Some(_) | None => {
+                let end = state.end();
+                drop(state);
+                self.wait_for_key(next + 1, now);
+                Next::Lagged { dropped: end - next }
+            }
+        }
+    }
+
+    /// The viewer can't go on without a key frame (PLI, FIR, loss). Pictures go on flowing meanwhile.
+    pub fn request_key_frame(&self) {
+        self.hub.target.request_key_frame();
+    }
+
+    /// Goes on at a key frame at `earliest` or later: the newest one if that will do, else one that is asked for.
+    fn wait_for_key(&mut self, earliest: u64, now: Instant) {
+        let state = self.hub.lock();
+        let usable = state.newest_key.filter(|key| {
+            let fresh = state.get(*key).is_some_and(|entry| now.saturating_duration_since(entry.published) <= FRESH);
+            *key >= earliest && (fresh || !state.forces_key_frames)
+        });
+        let from = usable.unwrap_or_else(|| state.end());
+        drop(state);
+        self.place = Place::Key { from };
+        if usable.is_none() {
+            self.hub.target.request_key_frame();
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut state = self.hub.lock();
+        state.subscribers = state.subscribers.saturating_sub(1);
+    }
+}
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;

@@ -1,0 +1,225 @@
+//! The driver: one thread that owns all sessions, their sockets and their timers.
+//!
+//! Each turn takes what the sockets, the commands and the hubs have, runs the timers that are due, and flushes once. No
+//! lock is held around any WebRTC state, and nothing here walks all sessions for one datagram.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context as _;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
+use rustix::fd::OwnedFd;
+use str0m::config::DtlsCert;
+use tokio::sync::mpsc;
+
+use super::batch::{Batch, Sent};
+use super::handle::{Command, DriverHandle, MAX_COMMANDS, Notice, wake};
+use super::interfaces::local_addresses;
+use super::sessions::Sessions;
+use super::socket::{MediaSocket, ReceiveBuffers, bind_all};
+use crate::config::Network;
+use crate::hub::Hub;
+use crate::media::Bitrate;
+use crate::session::WallClock;
+
+/// Timers are run this much ahead: the pacer asks for its next packet a microsecond after the last, and a picture has to
+/// leave in one call.
+const AHEAD: Duration = Duration::from_micros(300);
+
+/// How often the interfaces are looked at for new addresses.
+const INTERFACES_EVERY: Duration = Duration::from_secs(5);
+
+/// Batches of one socket in a row, so that a flood on one leaves the others their turn.
+const BATCHES_A_TURN: usize = 16;
+
+/// What a driver is given.
+pub struct Context {
+    pub network: Network,
+    pub certificate: DtlsCert,
+    /// Every stream that viewers may ask for; the first is the default.
+    pub streams: Vec<(Arc<Hub>, Bitrate)>,
+    /// The most viewers at once.
+    pub max_viewers: u32,
+    pub notices: mpsc::Sender<Notice>,
+}
+
+/// Binds the sockets and starts the driver's thread.
+///
+/// # Errors
+/// A socket can't be bound, or the system gives no thread.
+pub fn spawn(context: Context) -> anyhow::Result<(DriverHandle, std::thread::JoinHandle<()>)> {
+    let sockets = bind_all(&context.network.listen, context.network.udp_port)?;
+    let event = Arc::new(rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).context("creating an eventfd")?);
+    let (sender, commands) = sync_channel(MAX_COMMANDS);
+    let viewers = Arc::new(AtomicU32::new(0));
+    let pictures = Arc::new(AtomicBool::new(false));
+    for (hub, _) in &context.streams {
+        let (event, pictures) = (Arc::clone(&event), Arc::clone(&pictures));
+        hub.add_wake(Arc::new(move || {
+            pictures.store(true, Ordering::Release);
+            wake(&event);
+        }));
+    }
+    let locals = local_addresses(&sockets);
+    tracing::info!(addresses = ?locals, "media sockets bound");
+    let handle = DriverHandle { commands: sender, wake: Arc::clone(&event), viewers: Arc::clone(&viewers) };
+    let clock = read_clock();
+    let driver = Driver {
+        buffers: ReceiveBuffers::new(&sockets),
+        batch: Batch::new(true),
+        sent: Sent::default(),
+        sessions: Sessions::new(context, locals, viewers),
+        timers: BTreeSet::new(),
+        sockets,
+        event,
+        pictures,
+        commands,
+        clock,
+        interfaces_at: clock.instant + INTERFACES_EVERY,
+    };
+    let thread = std::thread::Builder::new().name("driver".into()).spawn(move || driver.run()).context("starting the driver's thread")?;
+    Ok((handle, thread))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the driver is where protocol code gets its time from")]
+fn read_clock() -> WallClock {
+    WallClock { instant: Instant::now(), wall: SystemTime::now() }
+}
+
+struct Driver {
+    sockets: Vec<MediaSocket>,
+    buffers: ReceiveBuffers,
+    batch: Batch,
+    sent: Sent,
+    sessions: Sessions,
+    timers: BTreeSet<(Instant, u64)>,
+    event: Arc<OwnedFd>,
+    pictures: Arc<AtomicBool>,
+    commands: Receiver<Command>,
+    clock: WallClock,
+    interfaces_at: Instant,
+}
+
+impl Driver {
+    fn run(mut self) {
+        loop {
+            self.clock = read_clock();
+            let mut changed = self.receive();
+            let (commanded, shutdown) = self.command();
+            changed.extend(commanded);
+            if let Some(reason) = shutdown {
+                self.sessions.close_all(&reason, &self.clock);
+                self.transmit();
+                return;
+            }
+            if self.pictures.swap(false, Ordering::AcqRel) {
+                changed.extend(self.sessions.watching());
+            }
+            changed.extend(self.due());
+            self.look_at_interfaces(&mut changed);
+            changed.sort_unstable();
+            changed.dedup();
+            for key in changed {
+                self.sessions.advance(key, AHEAD, &self.clock);
+                self.transmit();
+                self.reschedule(key);
+            }
+            self.wait();
+        }
+    }
+
+    fn receive(&mut self) -> Vec<u64> {
+        let mut changed = Vec::new();
+        for index in 0..self.sockets.len() {
+            for _ in 0..BATCHES_A_TURN {
+                let (sessions, clock) = (&mut self.sessions, &self.clock);
+                let received =
+                    self.sockets[index].receive(&mut self.buffers, clock, |datagram| changed.extend(sessions.datagram(&datagram, clock)));
+                match received {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "reading the media socket failed");
+                        break;
+                    }
+                }
+            }
+        }
+        self.transmit();
+        changed
+    }
+
+    fn command(&mut self) -> (Vec<u64>, Option<String>) {
+        let mut changed = Vec::new();
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Shutdown { reason } => return (changed, Some(reason)),
+                command => changed.extend(self.sessions.command(command, &self.clock)),
+            }
+        }
+        (changed, None)
+    }
+
+    fn due(&mut self) -> Vec<u64> {
+        let horizon = self.clock.instant + AHEAD;
+        let mut due = Vec::new();
+        while let Some((at, key)) = self.timers.first().copied()
+            && at <= horizon
+        {
+            self.timers.pop_first();
+            due.push(key);
+        }
+        due
+    }
+
+    fn look_at_interfaces(&mut self, changed: &mut Vec<u64>) {
+        if self.clock.instant >= self.interfaces_at {
+            self.interfaces_at = self.clock.instant + INTERFACES_EVERY;
+            changed.extend(self.sessions.set_locals(local_addresses(&self.sockets), &self.clock));
+        }
+    }
+
+    fn transmit(&mut self) {
+        for transmit in self.sessions.take_transmits() {
+            self.batch.push(&self.sockets, transmit.source, transmit.destination, &transmit.contents, &mut self.sent);
+        }
+        self.batch.flush(&self.sockets, &mut self.sent);
+    }
+
+    fn reschedule(&mut self, key: u64) {
+        let (old, new) = self.sessions.reschedule(key);
+        if old != new {
+            if let Some(old) = old {
+                self.timers.remove(&(old, key));
+            }
+            if let Some(new) = new {
+                self.timers.insert((new, key));
+            }
+        } else if let Some(at) = new {
+            // Due timers were taken out; one that did not move goes back in.
+            self.timers.insert((at, key));
+        }
+    }
+
+    fn wait(&self) {
+        let now = read_clock().instant;
+        let next = self.timers.first().map_or(self.interfaces_at, |(at, _)| (*at).min(self.interfaces_at));
+        let patience = next.saturating_duration_since(now);
+        let timeout =
+            Timespec { tv_sec: patience.as_secs().try_into().unwrap_or(1), tv_nsec: i64::from(patience.subsec_nanos()) as _ };
+        let mut fds: Vec<PollFd<'_>> = self.sockets.iter().map(|socket| PollFd::new(socket.inner(), PollFlags::IN)).collect();
+        fds.push(PollFd::new(&*self.event, PollFlags::IN));
+        // Interrupted or not: the next turn looks at everything.
+        let _ = rustix::event::poll(&mut fds, Some(&timeout));
+        let _ = rustix::io::read(&*self.event, &mut [0u8; 8]);
+    }
+}
+
+/// Whether `address` is one that a packet can come from.
+pub(super) fn is_plausible(address: SocketAddr) -> bool {
+    address.port() != 0 && !address.ip().is_unspecified() && !address.ip().is_multicast()
+}

@@ -1,0 +1,75 @@
+//! How the rest of the agent talks to the driver's thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+
+use rustix::fd::OwnedFd;
+use tokio::sync::oneshot;
+
+use crate::protocol::{Candidates, Close, ErrorCode, Message, Offer, OfferReply, PeerId, Role, RpcError};
+
+/// Commands that may wait for the driver: it answers in microseconds, so more than this is a flood.
+pub const MAX_COMMANDS: usize = 256;
+
+/// What the driver is asked to do.
+#[derive(Debug)]
+pub enum Command {
+    /// A viewer's offer.
+    Offer { peer: PeerId, role: Role, offer: Offer, reply: oneshot::Sender<Result<OfferReply, RpcError>> },
+    /// A viewer's candidates.
+    Candidates { peer: PeerId, candidates: Candidates },
+    /// A viewer leaves.
+    Close { peer: PeerId, close: Close },
+    /// A message for a session's data channel.
+    Message { session: String, message: Message },
+    /// A viewer wants a key frame.
+    KeyFrame { peer: PeerId },
+    /// Close all sessions with this reason, and end.
+    Shutdown { reason: String },
+}
+
+/// What the driver tells the rest of the agent.
+#[derive(Debug)]
+pub enum Notice {
+    /// A viewer said something on its data channel.
+    Message { session: String, peer: PeerId, role: Role, message: Message },
+    /// New local candidates for a session.
+    Candidates { peer: PeerId, candidates: Candidates },
+    /// A session is over.
+    Closed { peer: PeerId, close: Close },
+}
+
+/// Sends commands to the driver's thread and wakes it.
+#[derive(Clone)]
+pub struct DriverHandle {
+    pub(super) commands: SyncSender<Command>,
+    pub(super) wake: Arc<OwnedFd>,
+    pub(super) viewers: Arc<AtomicU32>,
+}
+
+impl DriverHandle {
+    /// Hands a command over; never waits.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Busy`] when too many wait already, [`ErrorCode::Unavailable`] when the driver has ended.
+    pub fn send(&self, command: Command) -> Result<(), RpcError> {
+        let result = self.commands.try_send(command).map_err(|error| match error {
+            TrySendError::Full(_) => RpcError::new(ErrorCode::Busy, "the device has too much to do; try again in a second"),
+            TrySendError::Disconnected(_) => RpcError::new(ErrorCode::Unavailable, "the device is shutting down"),
+        });
+        wake(&self.wake);
+        result
+    }
+
+    /// Viewers at this moment.
+    #[must_use]
+    pub fn viewers(&self) -> u32 {
+        self.viewers.load(Ordering::Relaxed)
+    }
+}
+
+/// Makes the driver's poll return. A counter that is full has woken it already.
+pub fn wake(event: &OwnedFd) {
+    let _ = rustix::io::write(event, &1u64.to_ne_bytes());
+}

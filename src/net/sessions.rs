@@ -1,0 +1,384 @@
+//! All sessions of a driver, and how a datagram finds its own.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use str0m::ice::StunMessage;
+
+use super::driver::{Context, is_plausible};
+use super::handle::{Command, Notice};
+use super::socket::Datagram;
+use crate::hub::{Hub, Next, Subscription};
+use crate::media::Bitrate;
+use crate::protocol::{Candidates, Close, ErrorCode, Message, Offer, OfferReply, PeerId, Reply, Role, RpcError};
+use crate::session::{Event, Input, Outbox, Session, Setup, WallClock};
+
+/// Addresses remembered for one viewer: a phone has a few, a liar has many.
+const MAX_ADDRESSES: usize = 32;
+
+/// Steps of one session in one turn, far above what a key frame's packets need: the others have their turn too.
+const MAX_STEPS: usize = 4_096;
+
+/// Every session, found by key, by network address and by ICE user name fragment.
+pub struct Sessions {
+    context: Context,
+    locals: Vec<SocketAddr>,
+    slots: HashMap<u64, Slot>,
+    by_address: HashMap<SocketAddr, u64>,
+    by_ufrag: HashMap<String, u64>,
+    next_key: u64,
+    outbox: Outbox,
+    viewers: Arc<AtomicU32>,
+}
+
+struct Slot {
+    id: String,
+    session: Session,
+    hub: Arc<Hub>,
+    subscription: Option<Subscription>,
+    addresses: Vec<SocketAddr>,
+    ufrags: Vec<String>,
+    scheduled: Option<Instant>,
+}
+
+impl Sessions {
+    pub fn new(context: Context, locals: Vec<SocketAddr>, viewers: Arc<AtomicU32>) -> Self {
+        Self {
+            context,
+            locals,
+            slots: HashMap::new(),
+            by_address: HashMap::new(),
+            by_ufrag: HashMap::new(),
+            next_key: 0,
+            outbox: Outbox::default(),
+            viewers,
+        }
+    }
+
+    /// What has to be sent, in order.
+    pub fn take_transmits(&mut self) -> Vec<str0m::net::Transmit> {
+        std::mem::take(&mut self.outbox.transmits)
+    }
+
+    /// Keys of the sessions that want pictures.
+    pub fn watching(&self) -> impl Iterator<Item = u64> {
+        self.slots.iter().filter(|(_, slot)| slot.subscription.is_some()).map(|(key, _)| *key)
+    }
+
+    /// Gives a datagram to the session it is meant for; returns that session's key.
+    ///
+    /// A STUN request names its session by the ufrag (RFC 8445, 7.2.2); all else is known by its address. An address is
+    /// taken over only after the session has accepted the request, whose integrity only its viewer can make.
+    pub fn datagram(&mut self, datagram: &Datagram<'_>, clock: &WallClock) -> Option<u64> {
+        if !is_plausible(datagram.source) {
+            return None;
+        }
+        let named = StunMessage::parse(datagram.bytes).ok().and_then(|message| {
+            let (local, _) = message.split_username()?;
+            self.by_ufrag.get(local).copied()
+        });
+        let key = named.or_else(|| self.by_address.get(&datagram.source).copied())?;
+        let slot = self.slots.get_mut(&key)?;
+        let input = Input::Datagram { source: datagram.source, destination: datagram.destination, bytes: datagram.bytes };
+        let accepted = slot.session.handle(input, datagram.arrived, clock, &mut self.outbox);
+        if accepted && named.is_some() {
+            self.remember_address(key, datagram.source);
+        }
+        self.settle(key, clock);
+        Some(key)
+    }
+
+    /// Carries a command out; returns the keys of the sessions that changed.
+    pub fn command(&mut self, command: Command, clock: &WallClock) -> Vec<u64> {
+        match command {
+            Command::Offer { peer, role, offer, reply } => {
+                let result = match offer.session.clone() {
+                    Some(id) => self.restart(&peer, &id, &offer, clock),
+                    None => self.accept(peer, role, &offer, clock),
+                };
+                let (keys, result) = match result {
+                    Ok((key, answer)) => (vec![key], Ok(answer)),
+                    Err(error) => (Vec::new(), Err(error)),
+                };
+                // Nobody waits any more: the session gives up by itself.
+                let _ = reply.send(result);
+                keys
+            }
+            Command::Candidates { peer, candidates } => {
+                self.on_own(&peer, &candidates.session, clock, |slot, outbox| {
+                    slot.session.handle(Input::Candidates(&candidates.candidates), clock.instant, clock, outbox);
+                })
+            }
+            Command::Close { peer, close } => self.on_own(&peer, &close.session, clock, |slot, outbox| {
+                slot.session.close(None, "the viewer left", clock.instant, outbox);
+            }),
+            Command::Message { session, message } => match self.key_of(&session) {
+                Some(key) => self.on_slot(key, clock, |slot, outbox| {
+                    slot.session.handle(Input::Message(&message), clock.instant, clock, outbox);
+                }),
+                None => Vec::new(),
+            },
+            Command::KeyFrame { peer } => {
+                for slot in self.slots.values().filter(|slot| *slot.session.peer() == peer) {
+                    slot.hub.target().request_key_frame();
+                }
+                Vec::new()
+            }
+            Command::Shutdown { reason } => {
+                self.close_all(&reason, clock);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Runs one session's timers up to `ahead` of now, and gives it the pictures that wait for it.
+    pub fn advance(&mut self, key: u64, ahead: Duration, clock: &WallClock) {
+        for _ in 0..MAX_STEPS {
+            let now = clock.instant;
+            let Some(slot) = self.slots.get_mut(&key) else { return };
+            let (at, _) = slot.session.deadline();
+            if at <= now + ahead {
+                slot.session.handle(Input::Timeout, at.max(now), clock, &mut self.outbox);
+            } else if slot.session.is_ready(now)
+                && let Some(subscription) = &mut slot.subscription
+            {
+                match subscription.next(now) {
+                    Next::Picture { picture, backlog } => {
+                        let input = Input::Picture { unit: &picture.unit, payloads: picture.payloads(), backlog };
+                        slot.session.handle(input, now, clock, &mut self.outbox);
+                    }
+                    Next::Lagged { dropped } => {
+                        tracing::warn!(session = %slot.id, dropped, "viewer too slow, waiting for a key frame");
+                        slot.session.note_dropped(dropped);
+                    }
+                    Next::Nothing => return,
+                }
+            } else {
+                return;
+            }
+            self.settle(key, clock);
+        }
+    }
+
+    /// The time a session was scheduled for, and the one it wants now. `None`: not at all.
+    pub fn reschedule(&mut self, key: u64) -> (Option<Instant>, Option<Instant>) {
+        match self.slots.get_mut(&key) {
+            Some(slot) => {
+                let wanted = Some(slot.session.deadline().0);
+                (std::mem::replace(&mut slot.scheduled, wanted), wanted)
+            }
+            None => (None, None),
+        }
+    }
+
+    /// This machine's addresses; new ones are told to every viewer.
+    pub fn set_locals(&mut self, locals: Vec<SocketAddr>, clock: &WallClock) -> Vec<u64> {
+        let added: Vec<SocketAddr> = locals.iter().copied().filter(|address| !self.locals.contains(address)).collect();
+        self.locals = locals;
+        if added.is_empty() {
+            return Vec::new();
+        }
+        tracing::info!(addresses = ?added, "new network addresses");
+        let keys: Vec<u64> = self.slots.keys().copied().collect();
+        for key in &keys {
+            self.on_slot(*key, clock, |slot, outbox| {
+                slot.session.handle(Input::AddressesAdded(&added), clock.instant, clock, outbox);
+            });
+        }
+        keys
+    }
+
+    /// Tells every viewer good-bye.
+    pub fn close_all(&mut self, reason: &str, clock: &WallClock) {
+        for key in self.slots.keys().copied().collect::<Vec<_>>() {
+            self.close(key, reason, clock);
+        }
+    }
+
+    fn accept(&mut self, peer: PeerId, role: Role, offer: &Offer, clock: &WallClock) -> Result<(u64, OfferReply), RpcError> {
+        let (hub, bitrate) = self.stream(offer.stream.as_deref())?;
+        let format = hub.format().ok_or_else(|| {
+            let sentence = format!("the camera `{}` has not shown a picture yet; the device's status says why", hub.name());
+            RpcError::new(ErrorCode::CameraUnavailable, sentence)
+        })?;
+        let earlier = self.slots.iter().find(|(_, slot)| *slot.session.peer() == peer).map(|(key, _)| *key);
+        if let Some(key) = earlier {
+            self.close(key, "the viewer opened a new session", clock);
+        }
+        if self.slots.len() >= self.context.max_viewers as usize {
+            let sentence =
+                format!("{} viewers are watching already, which is as many as this device is set to serve", self.context.max_viewers);
+            return Err(RpcError::new(ErrorCode::TooManyViewers, sentence));
+        }
+        let id = random_id()?;
+        let setup = Setup {
+            id: &id,
+            peer,
+            role,
+            certificate: &self.context.certificate,
+            format,
+            bitrate,
+            playout: offer.playout,
+            locals: &self.locals,
+        };
+        let (mut session, sdp) = Session::accept(setup, &offer.sdp, clock.instant)?;
+        // Asked for now, the key frame is there when the connection is.
+        drop(hub.subscribe(clock.instant));
+        let key = self.next_key;
+        self.next_key += 1;
+        let ufrag = session.ufrag();
+        self.by_ufrag.insert(ufrag.clone(), key);
+        let slot = Slot { id: id.clone(), session, hub, subscription: None, addresses: Vec::new(), ufrags: vec![ufrag], scheduled: None };
+        self.slots.insert(key, slot);
+        self.count_viewers();
+        tracing::info!(session = %id, viewers = self.slots.len(), "viewer joins");
+        Ok((key, OfferReply { session: id, sdp }))
+    }
+
+    fn restart(&mut self, peer: &PeerId, id: &str, offer: &Offer, clock: &WallClock) -> Result<(u64, OfferReply), RpcError> {
+        let key = self.key_of(id).filter(|key| self.slots.get(key).is_some_and(|slot| slot.session.peer() == peer));
+        let Some((key, slot)) = key.and_then(|key| Some((key, self.slots.get_mut(&key)?))) else {
+            return Err(RpcError::new(ErrorCode::Conflict, "this session is over; open a new one"));
+        };
+        let sdp = slot.session.restart(&offer.sdp, clock.instant, &mut self.outbox)?;
+        let ufrag = slot.session.ufrag();
+        slot.ufrags.push(ufrag.clone());
+        self.by_ufrag.insert(ufrag, key);
+        self.settle(key, clock);
+        Ok((key, OfferReply { session: id.to_owned(), sdp }))
+    }
+
+    fn stream(&self, name: Option<&str>) -> Result<(Arc<Hub>, Bitrate), RpcError> {
+        let mut streams = self.context.streams.iter();
+        let found = match name {
+            Some(name) => streams.find(|(hub, _)| hub.name() == name),
+            None => streams.next(),
+        };
+        found.cloned().ok_or_else(|| {
+            let names: Vec<&str> = self.context.streams.iter().map(|(hub, _)| hub.name()).collect();
+            RpcError::new(ErrorCode::InvalidParams, format!("there is no such stream; this device has: {}", names.join(", ")))
+        })
+    }
+
+    fn key_of(&self, id: &str) -> Option<u64> {
+        self.slots.iter().find(|(_, slot)| slot.id == id).map(|(key, _)| *key)
+    }
+
+    /// Runs `act` on a session if it is `peer`'s own.
+    fn on_own(&mut self, peer: &PeerId, id: &str, clock: &WallClock, act: impl FnOnce(&mut Slot, &mut Outbox)) -> Vec<u64> {
+        let own = self.key_of(id).filter(|key| self.slots.get(key).is_some_and(|slot| slot.session.peer() == peer));
+        own.map_or_else(Vec::new, |key| self.on_slot(key, clock, act))
+    }
+
+    fn on_slot(&mut self, key: u64, clock: &WallClock, act: impl FnOnce(&mut Slot, &mut Outbox)) -> Vec<u64> {
+        if let Some(slot) = self.slots.get_mut(&key) {
+            act(slot, &mut self.outbox);
+        }
+        self.settle(key, clock);
+        vec![key]
+    }
+
+    fn close(&mut self, key: u64, reason: &str, clock: &WallClock) {
+        self.on_slot(key, clock, |slot, outbox| {
+            let farewell = Message::notification("session.close", &Close { session: slot.id.clone(), reason: reason.to_owned() });
+            slot.session.close(Some(&farewell), reason, clock.instant, outbox);
+        });
+    }
+
+    fn remember_address(&mut self, key: u64, address: SocketAddr) {
+        let Some(slot) = self.slots.get_mut(&key) else { return };
+        if self.by_address.get(&address) == Some(&key) || slot.addresses.len() >= MAX_ADDRESSES {
+            return;
+        }
+        slot.addresses.push(address);
+        if let Some(previous) = self.by_address.insert(address, key)
+            && let Some(slot) = self.slots.get_mut(&previous)
+        {
+            slot.addresses.retain(|known| *known != address);
+        }
+    }
+
+    /// Deals with what a session has said: its events, and the addresses it now speaks to.
+    fn settle(&mut self, key: u64, clock: &WallClock) {
+        let mut last = None;
+        let spoken_to: Vec<SocketAddr> = self
+            .outbox
+            .transmits
+            .iter()
+            .map(|transmit| transmit.destination)
+            .filter(|destination| last.replace(*destination) != Some(*destination))
+            .filter(|destination| !self.by_address.contains_key(destination))
+            .collect();
+        for address in spoken_to {
+            self.remember_address(key, address);
+        }
+        while !self.outbox.events.is_empty() {
+            for event in std::mem::take(&mut self.outbox.events) {
+                self.event(key, event, clock);
+            }
+        }
+    }
+
+    fn event(&mut self, key: u64, event: Event, clock: &WallClock) {
+        let Some(slot) = self.slots.get_mut(&key) else { return };
+        match event {
+            Event::Connected => {
+                tracing::info!(session = %slot.id, "viewer connected");
+                slot.subscription = Some(slot.hub.subscribe(clock.instant));
+            }
+            Event::KeyFrameWanted => slot.hub.target().request_key_frame(),
+            Event::Candidates(candidates) => {
+                let candidates = Candidates { session: slot.id.clone(), candidates };
+                let notice = Notice::Candidates { peer: slot.session.peer().clone(), candidates };
+                if self.context.notices.try_send(notice).is_err() {
+                    tracing::warn!(session = %slot.id, "too many notices wait; new candidates were not told to the viewer");
+                }
+            }
+            Event::Message(message) => {
+                let busy = match &message {
+                    Message::Request(request) => Some(request.id.clone()),
+                    Message::Notification(_) | Message::Reply(_) => None,
+                };
+                let (session, peer, role) = (slot.id.clone(), slot.session.peer().clone(), slot.session.role());
+                if self.context.notices.try_send(Notice::Message { session, peer, role, message }).is_err()
+                    && let Some(id) = busy
+                {
+                    let error = RpcError::new(ErrorCode::Busy, "the device has too much to do; try again in a second");
+                    let reply = Message::Reply(Reply { id: Some(id), result: Err(error) });
+                    slot.session.handle(Input::Message(&reply), clock.instant, clock, &mut self.outbox);
+                }
+            }
+            Event::Closed(reason) => self.remove(key, reason),
+        }
+    }
+
+    fn remove(&mut self, key: u64, reason: String) {
+        let Some(slot) = self.slots.remove(&key) else { return };
+        for address in &slot.addresses {
+            self.by_address.remove(address);
+        }
+        for ufrag in &slot.ufrags {
+            self.by_ufrag.remove(ufrag);
+        }
+        self.count_viewers();
+        tracing::info!(session = %slot.id, %reason, viewers = self.slots.len(), "viewer gone");
+        let notice = Notice::Closed { peer: slot.session.peer().clone(), close: Close { session: slot.id, reason } };
+        if self.context.notices.try_send(notice).is_err() {
+            tracing::debug!("too many notices wait; the viewer learns from the closed connection");
+        }
+    }
+
+    fn count_viewers(&self) {
+        self.viewers.store(u32::try_from(self.slots.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+}
+
+/// 128 random bits in hexadecimal.
+fn random_id() -> Result<String, RpcError> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| RpcError::new(ErrorCode::Unavailable, "the system gives no random numbers"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,531 @@
+//! One viewer's session: WebRTC, its data channel and its bandwidth estimate, without sockets, clocks or tasks.
+//!
+//! The driver gives it the time with every [`Input`] and takes what it has to say from an [`Outbox`]. After each input the
+//! stack is drained until it only waits for a timeout: one mutation, then drain.
+
+mod offer;
+mod rtc;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use str0m::bwe::BweKind;
+use str0m::channel::ChannelId;
+use str0m::config::DtlsCert;
+use str0m::media::{Mid, Pt};
+use str0m::net::{Protocol, Receive};
+use str0m::rtp::{AbsCaptureTime, ExtensionValues, RtpWrite};
+use str0m::{IceConnectionState, Rtc};
+
+use crate::media::{AccessUnit, Bitrate, StreamFormat};
+use crate::protocol::{Clock, ErrorCode, Message, PeerId, Playout, Reply, Request, Role, RpcError, SessionStats};
+
+/// A viewer that has not connected by then never will: browsers give up after about as long.
+const CONNECT_TIME: Duration = Duration::from_secs(15);
+
+/// How long a lost connection may take to come back, by itself or by an ICE restart.
+const LOST_TIME: Duration = Duration::from_secs(20);
+
+/// Requests of one viewer that may wait for their replies.
+const MAX_REQUESTS: usize = 16;
+
+/// How fast pictures are sent to a viewer who has to catch up with the newest one. A whole group of pictures at once would
+/// overrun the receiver's socket; at this rate 4 s of video take about half a second.
+const CATCH_UP: Bitrate = Bitrate::kbps(20_000);
+
+/// What a session starts from.
+pub struct Setup<'a> {
+    /// Its name: random, unguessable.
+    pub id: &'a str,
+    /// Whose it is.
+    pub peer: PeerId,
+    /// What they may do.
+    pub role: Role,
+    /// The device's DTLS certificate.
+    pub certificate: &'a DtlsCert,
+    /// What the stream is.
+    pub format: StreamFormat,
+    /// What the encoder is asked for: where the estimate starts.
+    pub bitrate: Bitrate,
+    /// What the viewer prefers.
+    pub playout: Playout,
+    /// This device's addresses, as host candidates.
+    pub locals: &'a [SocketAddr],
+}
+
+/// What can happen to a session.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// Bytes from the network: from whom, to which of our addresses.
+    Datagram { source: SocketAddr, destination: SocketAddr, bytes: &'a [u8] },
+    /// The time from [`Session::deadline`] has come.
+    Timeout,
+    /// A picture to send; `backlog` more wait behind it.
+    Picture { unit: &'a AccessUnit, payloads: &'a [std::sync::Arc<[u8]>], backlog: u64 },
+    /// A message for the viewer's data channel.
+    Message(&'a Message),
+    /// Candidates of the viewer.
+    Candidates(&'a [String]),
+    /// New addresses of this device.
+    AddressesAdded(&'a [SocketAddr]),
+}
+
+/// What a session wants done.
+#[derive(Default)]
+pub struct Outbox {
+    /// Datagrams, in the order in which they have to leave.
+    pub transmits: Vec<str0m::net::Transmit>,
+    /// What happened.
+    pub events: Vec<Event>,
+}
+
+/// What a session tells its driver.
+#[derive(Debug)]
+pub enum Event {
+    /// Media can flow.
+    Connected,
+    /// The viewer can't go on without a key frame (PLI or FIR).
+    KeyFrameWanted,
+    /// The viewer said something on the data channel.
+    Message(Message),
+    /// New local candidates to trickle.
+    Candidates(Vec<String>),
+    /// It is over. The reason is a sentence.
+    Closed(String),
+}
+
+/// The relation of this machine's two clocks at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct WallClock {
+    /// The monotonic clock.
+    pub instant: Instant,
+    /// The wall clock at that moment.
+    pub wall: SystemTime,
+}
+
+impl WallClock {
+    /// The wall clock's time at `instant`.
+    #[must_use]
+    pub fn at(&self, instant: Instant) -> SystemTime {
+        match instant.checked_duration_since(self.instant) {
+            Some(later) => self.wall + later,
+            None => self.wall - self.instant.duration_since(instant),
+        }
+    }
+
+    fn unix_ms(&self, instant: Instant) -> f64 {
+        self.at(instant).duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1_000.0)
+    }
+}
+
+/// One viewer's session.
+pub struct Session {
+    rtc: Rtc,
+    peer: PeerId,
+    role: Role,
+    format: StreamFormat,
+    playout: Playout,
+    target: Bitrate,
+    media: Option<(Mid, Pt)>,
+    channel: Option<ChannelId>,
+    connected: bool,
+    seq_no: u64,
+    /// The last time given to the stack: it must never run backwards.
+    now: Instant,
+    next_timeout: Instant,
+    /// When the session gives up, unless the connection is there.
+    give_up: Option<(Instant, &'static str)>,
+    /// Not before then may the next picture be sent.
+    ready_at: Instant,
+    estimate: Option<Bitrate>,
+    requests: usize,
+    dropped: u64,
+    /// What the stack reported and is not dealt with yet; empty between inputs.
+    pending: VecDeque<str0m::Event>,
+    closed: bool,
+}
+
+impl Session {
+    /// Accepts a viewer's offer; returns the session and the answer's SDP.
+    ///
+    /// # Errors
+    /// [`ErrorCode::UnsupportedCodec`] where the viewer can't decode the stream, [`ErrorCode::InvalidParams`] where the
+    /// offer is no offer.
+    pub fn accept(setup: Setup<'_>, sdp: &str, now: Instant) -> Result<(Self, String), RpcError> {
+        let choice = offer::choose(sdp, setup.format).map_err(|sentence| RpcError::new(ErrorCode::UnsupportedCodec, sentence))?;
+        let mut rtc = rtc::build(setup.certificate, choice, setup.bitrate, now);
+        let answer =
+            rtc::accept(&mut rtc, sdp, setup.locals).map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
+        // A random start hides how long the stream has run (RFC 3550, 5.1); below 2^15 the roll-over counter starts at zero.
+        let seq_no = setup.id.bytes().fold(0u64, |sum, byte| (sum * 31 + u64::from(byte)) % (1 << 15));
+        let mut session = Self {
+            rtc,
+            peer: setup.peer,
+            role: setup.role,
+            format: setup.format,
+            playout: setup.playout,
+            target: setup.bitrate,
+            media: None,
+            channel: None,
+            connected: false,
+            seq_no,
+            now,
+            next_timeout: now,
+            give_up: Some((now + CONNECT_TIME, "no network path to the viewer was found")),
+            ready_at: now,
+            estimate: None,
+            requests: 0,
+            dropped: 0,
+            pending: VecDeque::new(),
+            closed: false,
+        };
+        let mut outbox = Outbox::default();
+        session.drain(&mut outbox);
+        Ok((session, offer::declare_size(&answer, setup.format)))
+    }
+
+    /// Accepts an offer that restarts ICE; the session, its keys and its data channel stay.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Conflict`] if the offer comes with another DTLS fingerprint, [`ErrorCode::InvalidParams`] if it is none.
+    pub fn restart(&mut self, sdp: &str, now: Instant, outbox: &mut Outbox) -> Result<String, RpcError> {
+        let fingerprint = self.rtc.direct_api().remote_dtls_fingerprint().map(ToString::to_string);
+        let same = fingerprint.is_some_and(|known| {
+            let mut offered = sdp.lines().filter_map(|line| line.trim().strip_prefix("a=fingerprint:")).peekable();
+            offered.peek().is_some() && offered.all(|line| line.eq_ignore_ascii_case(&known))
+        });
+        if !same {
+            return Err(RpcError::new(ErrorCode::Conflict, "the offer belongs to another viewer: its DTLS fingerprint is a different one"));
+        }
+        self.now = self.now.max(now);
+        let answer = rtc::accept(&mut self.rtc, sdp, &[]).map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
+        self.drain(outbox);
+        Ok(offer::declare_size(&answer, self.format))
+    }
+
+    /// Whose session it is.
+    #[must_use]
+    pub fn peer(&self) -> &PeerId {
+        &self.peer
+    }
+
+    /// What they may do.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The local ICE user name fragment, by which the first STUN packets find their session.
+    pub fn ufrag(&mut self) -> String {
+        self.rtc.direct_api().local_ice_credentials().ufrag
+    }
+
+    /// Whether media can flow.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// Whether it is over and can be forgotten.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether the path takes a picture now. Until then pictures wait in the hub, which drops what becomes too old.
+    #[must_use]
+    pub fn is_ready(&mut self, now: Instant) -> bool {
+        if !self.connected || self.closed || now < self.ready_at {
+            return false;
+        }
+        let Some((mid, _)) = self.media else { return false };
+        let mut api = self.rtc.direct_api();
+        let queued = api.stream_tx_by_mid(mid, None).and_then(|stream| stream.queue_info().map(str0m::rtp::StreamTxQueueInfo::packet_count));
+        queued.unwrap_or(0) == 0
+    }
+
+    /// When [`Input::Timeout`] is due, and what for.
+    #[must_use]
+    pub fn deadline(&self) -> (Instant, &'static str) {
+        let stack = (self.next_timeout, "webrtc");
+        let ready = (self.ready_at, "catching up");
+        let stack = if self.ready_at > self.now && ready.0 < stack.0 { ready } else { stack };
+        match self.give_up {
+            Some((at, _)) if at < stack.0 => (at, "giving up"),
+            Some(_) | None => stack,
+        }
+    }
+
+    /// The bandwidth estimate of this viewer's path, once there is one.
+    #[must_use]
+    pub fn estimate(&self) -> Option<Bitrate> {
+        self.estimate
+    }
+
+    /// Pictures were dropped because the viewer's path was full.
+    pub fn note_dropped(&mut self, pictures: u64) {
+        self.dropped += pictures;
+    }
+
+    /// One input, then everything that follows from it. A failure closes this session alone.
+    ///
+    /// Returns whether the input was meant for this session: a datagram may be somebody else's.
+    pub fn handle(&mut self, input: Input<'_>, now: Instant, clock: &WallClock, outbox: &mut Outbox) -> bool {
+        if self.closed {
+            return false;
+        }
+        self.now = self.now.max(now);
+        let done = match input {
+            Input::Datagram { source, destination, bytes } => match self.datagram(source, destination, bytes) {
+                Ok(true) => Ok(()),
+                Ok(false) => return false,
+                Err(reason) => Err(reason),
+            },
+            Input::Timeout => self.timeout(outbox),
+            Input::Picture { unit, payloads, backlog } => {
+                self.picture(unit, payloads, backlog, clock);
+                Ok(())
+            }
+            Input::Message(message) => {
+                if matches!(message, Message::Reply(_)) {
+                    self.requests = self.requests.saturating_sub(1);
+                }
+                self.say(message)
+            }
+            Input::Candidates(candidates) => {
+                self.candidates(candidates);
+                Ok(())
+            }
+            Input::AddressesAdded(addresses) => {
+                self.addresses_added(addresses, outbox);
+                Ok(())
+            }
+        };
+        match done {
+            Ok(()) => self.drain_and_answer(clock, outbox),
+            Err(reason) => self.finish(reason, outbox),
+        }
+        true
+    }
+
+    /// Says good-bye: on the data channel in words, then in every protocol below it.
+    pub fn close(&mut self, farewell: Option<&Message>, reason: &str, now: Instant, outbox: &mut Outbox) {
+        if self.closed {
+            return;
+        }
+        self.now = self.now.max(now);
+        if let Some(message) = farewell
+            && self.say(message).is_ok()
+        {
+            self.drain(outbox);
+        }
+        if self.rtc.close().is_ok() {
+            self.drain(outbox);
+        }
+        self.finish(reason.to_owned(), outbox);
+    }
+
+    fn finish(&mut self, reason: String, outbox: &mut Outbox) {
+        if !self.closed {
+            self.closed = true;
+            self.connected = false;
+            outbox.events.push(Event::Closed(reason));
+        }
+    }
+
+    fn datagram(&mut self, source: SocketAddr, destination: SocketAddr, bytes: &[u8]) -> Result<bool, String> {
+        // What is no WebRTC packet came to the wrong address; it says nothing about this session.
+        let Ok(receive) = Receive::new(Protocol::Udp, source, destination, bytes) else { return Ok(false) };
+        let input = str0m::Input::Receive(self.now, receive);
+        if !self.rtc.accepts(&input) {
+            return Ok(false);
+        }
+        self.rtc.handle_input(input).map(|()| true).map_err(|error| format!("the viewer sent what WebRTC forbids: {error}"))
+    }
+
+    fn timeout(&mut self, outbox: &mut Outbox) -> Result<(), String> {
+        if let Some((at, reason)) = self.give_up
+            && self.now >= at
+        {
+            if self.rtc.close().is_ok() {
+                self.drain(outbox);
+            }
+            return Err(reason.into());
+        }
+        self.rtc.handle_input(str0m::Input::Timeout(self.now)).map_err(|error| format!("the connection failed: {error}"))
+    }
+
+    fn picture(&mut self, unit: &AccessUnit, payloads: &[std::sync::Arc<[u8]>], backlog: u64, clock: &WallClock) {
+        let Some((mid, pt)) = self.media else { return };
+        let mut api = self.rtc.direct_api();
+        let Some(stream) = api.stream_tx_by_mid(mid, None) else { return };
+        let at_once = str0m::media::MediaTime::from_90khz(0);
+        let delay = match self.playout {
+            Playout::Realtime => Some(at_once),
+            Playout::Smooth => None,
+        };
+        let captured = AbsCaptureTime { capture_time: clock.at(unit.captured), clock_offset: None };
+        let mut bytes = 0;
+        for (index, payload) in payloads.iter().enumerate() {
+            let extensions = ExtensionValues {
+                abs_capture_time: Some(captured),
+                play_delay_min: delay,
+                play_delay_max: delay,
+                ..ExtensionValues::default()
+            };
+            let packet = RtpWrite::new(pt, self.seq_no.into(), unit.time.rtp(), unit.captured, std::sync::Arc::clone(payload))
+                .marker(index + 1 == payloads.len())
+                .ext_vals(extensions)
+                .nackable(true);
+            stream.write_rtp(packet);
+            self.seq_no += 1;
+            bytes += payload.len() as u64;
+        }
+        if backlog > 0 {
+            self.ready_at = self.now + Duration::from_nanos(bytes * 8 * 1_000_000_000 / CATCH_UP.as_bps());
+        }
+    }
+
+    fn say(&mut self, message: &Message) -> Result<(), String> {
+        let Some(mut channel) = self.channel.and_then(|id| self.rtc.channel(id)) else { return Ok(()) };
+        match channel.write(false, message.to_json().as_bytes()) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("the viewer does not read its data channel".into()),
+            Err(error) => Err(format!("the data channel failed: {error}")),
+        }
+    }
+
+    fn candidates(&mut self, candidates: &[String]) {
+        for line in candidates {
+            // A `.local` name can't be resolved here; the viewer's own checks tell its address (peer-reflexive).
+            if let Ok(candidate) = str0m::Candidate::from_sdp_string(line) {
+                self.rtc.add_remote_candidate(candidate);
+            }
+        }
+    }
+
+    fn addresses_added(&mut self, addresses: &[SocketAddr], outbox: &mut Outbox) {
+        let added: Vec<String> = addresses
+            .iter()
+            .filter_map(|address| str0m::Candidate::host(*address, "udp").ok())
+            .filter_map(|candidate| self.rtc.add_local_candidate(candidate).map(str0m::Candidate::to_sdp_string))
+            .collect();
+        if !added.is_empty() {
+            outbox.events.push(Event::Candidates(added));
+        }
+    }
+
+    fn drain_and_answer(&mut self, clock: &WallClock, outbox: &mut Outbox) {
+        let heard = outbox.events.len();
+        self.drain(outbox);
+        // What the session answers by itself: the clock, and a viewer that asks faster than it listens.
+        let mut index = heard;
+        while index < outbox.events.len() {
+            let reply = match &outbox.events[index] {
+                Event::Message(Message::Request(request)) => self.own_reply(request, clock),
+                _ => None,
+            };
+            match reply {
+                Some(reply) => {
+                    outbox.events.remove(index);
+                    if let Err(reason) = self.say(&Message::Reply(reply)) {
+                        return self.finish(reason, outbox);
+                    }
+                    self.drain(outbox);
+                }
+                None => index += 1,
+            }
+        }
+    }
+
+    fn own_reply(&mut self, request: &Request, clock: &WallClock) -> Option<Reply> {
+        let id = Some(request.id.clone());
+        if request.method == "session.clock" {
+            let now = clock.unix_ms(self.now);
+            let result = serde_json::to_value(Clock { received_ms: now, sent_ms: now }).unwrap_or_default();
+            return Some(Reply { id, result: Ok(result) });
+        }
+        if self.requests >= MAX_REQUESTS {
+            let sentence = format!("{MAX_REQUESTS} requests wait for their replies already; ask again after the next reply");
+            return Some(Reply { id, result: Err(RpcError::new(ErrorCode::Busy, sentence)) });
+        }
+        self.requests += 1;
+        None
+    }
+
+    /// Takes everything out of the stack. Events are dealt with only once it is drained, since dealing with one may change it.
+    fn drain(&mut self, outbox: &mut Outbox) {
+        loop {
+            match self.rtc.poll_output() {
+                Ok(str0m::Output::Timeout(at)) => {
+                    self.next_timeout = at;
+                    match self.pending.pop_front() {
+                        Some(event) => self.event(event, outbox),
+                        None => break,
+                    }
+                }
+                Ok(str0m::Output::Transmit(transmit)) => outbox.transmits.push(transmit),
+                Ok(str0m::Output::Event(event)) => self.pending.push_back(event),
+                Err(error) => return self.finish(format!("the connection failed: {error}"), outbox),
+            }
+        }
+        if !self.rtc.is_alive() {
+            self.finish("the viewer left".into(), outbox);
+        }
+    }
+
+    fn event(&mut self, event: str0m::Event, outbox: &mut Outbox) {
+        match event {
+            str0m::Event::Connected => {
+                self.connected = true;
+                self.give_up = None;
+                outbox.events.push(Event::Connected);
+            }
+            str0m::Event::IceConnectionStateChange(IceConnectionState::Disconnected) => {
+                self.give_up = Some((self.now + LOST_TIME, "the network path to the viewer was lost"));
+            }
+            str0m::Event::IceConnectionStateChange(_) if self.connected => self.give_up = None,
+            str0m::Event::MediaAdded(added) => {
+                let pt = self.rtc.media(added.mid).and_then(|media| media.remote_pts().first().copied());
+                self.media = pt.map(|pt| (added.mid, pt));
+                rtc::bound_rtx(&mut self.rtc, added.mid);
+                self.pace();
+            }
+            str0m::Event::KeyframeRequest(_) => outbox.events.push(Event::KeyFrameWanted),
+            str0m::Event::EgressBitrateEstimate(BweKind::Twcc { estimate, .. }) => {
+                self.estimate = Some(Bitrate::bps(estimate.as_u64()));
+                self.pace();
+            }
+            str0m::Event::ChannelOpen(id, label) if label == "control" => self.channel = Some(id),
+            str0m::Event::ChannelData(data) if Some(data.id) == self.channel => match Message::parse(&data.data) {
+                Ok(message) => outbox.events.push(Event::Message(message)),
+                Err(reply) => {
+                    let _ = self.say(&Message::Reply(*reply));
+                }
+            },
+            str0m::Event::ChannelClose(id) if Some(id) == self.channel => self.channel = None,
+            str0m::Event::PeerStats(_) => self.tell_stats(),
+            str0m::Event::Closed => self.finish("the viewer left".into(), outbox),
+            _ => {}
+        }
+    }
+
+    /// Key frames leave at once where the path is known to be wide; on a narrow one the stack spreads them.
+    fn pace(&mut self) {
+        let Some((mid, _)) = self.media else { return };
+        let wide = self.estimate.is_none_or(|estimate| estimate.as_bps() >= self.target.as_bps() * 3 / 4);
+        let desired = str0m::bwe::Bitrate::bps(self.target.as_bps() * 3 / 2);
+        self.rtc.bwe().set_bitrate(str0m::bwe::Bitrate::ZERO, desired);
+        if let Some(stream) = self.rtc.direct_api().stream_tx_by_mid(mid, None) {
+            stream.set_unpaced(wide);
+        }
+    }
+
+    fn tell_stats(&mut self) {
+        let stats =
+            SessionStats { estimate_bps: self.estimate.map(Bitrate::as_bps), target_bps: self.target.as_bps(), dropped: self.dropped };
+        // Only a hint: a full channel shows at the next message that matters.
+        let _ = self.say(&Message::notification("session.stats", &stats));
+    }
+}
