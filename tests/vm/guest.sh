@@ -67,11 +67,57 @@ start_camera() {
   say "camera at $NODE"
 }
 
+# start_agent DEVICE: a broker, and peercam on it with one camera: a device node, or `first` for the first one found.
+start_agent() {
+  local device=
+  [ "$1" = first ] || device="device = \"$1\""
+  cat > /run/mosquitto.conf << END
+listener 1883 127.0.0.1
+allow_anonymous true
+persistence false
+END
+  cat > /run/peercam.toml << END
+[device]
+name = "guest"
+state_dir = "/run/peercam"
+[[camera]]
+name = "camera"
+source = "v4l2"
+$device
+[broker]
+url = "tcp://127.0.0.1:1883"
+END
+  mkdir -p /run/peercam
+  mosquitto -c /run/mosquitto.conf > mosquitto.log 2>&1 &
+  wait_for 60 "broker on port 1883" broker_listens
+  # Every status with the time it came, in seconds.
+  mosquitto_sub -t 'peercam/v1/+/status' -F '%U %p' > statuses.log 2> mosquitto_sub.log &
+  peercam run --config /run/peercam.toml > peercam.log 2>&1 &
+  AGENT=$!
+  wait_for 60 "live camera in the agent's status" status_says '"state":"live"'
+}
+
+broker_listens() {
+  (: < /dev/tcp/127.0.0.1/1883) 2> /dev/null
+}
+
+# status_says TEXT: whether the newest status does.
+status_says() {
+  kill -0 "$AGENT" 2> /dev/null || fail "the agent has ended: $(tail -n 3 peercam.log)"
+  [[ $(tail -n 1 statuses.log) == *"$1"* ]]
+}
+
+# elapsed FROM TO: the seconds between two values of EPOCHREALTIME, to the millisecond.
+elapsed() {
+  local micros=$((${2/./} - ${1/./}))
+  printf '%d.%03d' $((micros / 1000000)) $((micros / 1000 % 1000))
+}
+
 start=$EPOCHREALTIME
 # shellcheck source=/dev/null
 ( . "$HERE/$TEST.sh" )
 echo $? > status
 dmesg > dmesg.log
-echo "vm: $TEST took from $start to $EPOCHREALTIME"
+echo "vm: the test itself took $(elapsed "$start" "$EPOCHREALTIME") s"
 sync
 "$BUSYBOX" poweroff -f
