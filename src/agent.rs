@@ -1,1 +1,350 @@
 //! The composition root: builds the parts, wires their channels, supervises them, drains them.
+#![expect(clippy::disallowed_methods, reason = "the composition root gives the parts their clock")]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::capture::{self, CameraState, CaptureEvent};
+use crate::config::{self, Config, TransportPolicy};
+use crate::control::{Announcement, Dispatcher};
+use crate::http::PageConfig;
+use crate::hub::Hub;
+use crate::net::{self, Command, DriverHandle, Notice};
+use crate::protocol::{self, DeviceId, DeviceInfo, Envelope, Message, Status, StreamState, StreamStatus};
+use crate::signaling::{Outgoing, mqtt};
+use crate::{http, identity};
+
+/// Notices of the driver, and messages to viewers, that may wait.
+const MAX_WAITING: usize = 256;
+
+/// How often the configuration file is looked at.
+const CONFIG_EVERY: Duration = Duration::from_secs(2);
+
+/// What stopping may take in all is two seconds; the last of the parts gets what is left of this.
+const STOP_TIME: Duration = Duration::from_millis(1_800);
+
+/// A running agent.
+pub struct Agent {
+    device: DeviceId,
+    page: Option<SocketAddr>,
+    dispatcher: Arc<Dispatcher>,
+    driver: DriverHandle,
+    status: watch::Sender<Status>,
+    stop: watch::Sender<bool>,
+    stop_cameras: Arc<AtomicBool>,
+    /// Each part holds a sender; it says its name when it ends.
+    ended: mpsc::Receiver<&'static str>,
+    carrier: Option<tokio::task::JoinHandle<()>>,
+    notices: tokio::task::JoinHandle<()>,
+}
+
+/// Says that a part has ended, however it ended.
+struct Part(&'static str, mpsc::Sender<&'static str>);
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let _ = self.1.try_send(self.0);
+    }
+}
+
+impl Agent {
+    /// Starts every part. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// A port is taken, the state folder can't be written, or TLS files can't be read. A camera or a broker that is away is
+    /// no error: they are tried until they come.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let started = Instant::now();
+        let identity = identity::load_or_create(&config.device.state_dir)?;
+        let device = DeviceInfo {
+            id: identity.device.to_string(),
+            name: config.device.name.clone(),
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let hubs: Vec<Arc<Hub>> = config.cameras.iter().map(|camera| Hub::new(&camera.name)).collect();
+        let (notice_sender, notice_receiver) = mpsc::channel(MAX_WAITING);
+        let (ended_sender, ended) = mpsc::channel(16);
+        let context = net::Context {
+            network: config.network.clone(),
+            certificate: identity.certificate,
+            streams: hubs.iter().cloned().zip(config.cameras.iter().map(|camera| camera.bitrate)).collect(),
+            max_viewers: config.limits.viewers.get(),
+            notices: notice_sender,
+        };
+        let (driver, driver_thread) = net::spawn(context)?;
+        watch_thread("driver", driver_thread, &ended_sender)?;
+        let announcement = announcement(&config, device.clone());
+        let dispatcher = Arc::new(Dispatcher::new(announcement, hubs.clone(), driver.clone(), started)?);
+        let (status, status_receiver) = watch::channel(first_status(&config, &device)?);
+        let stop_cameras = Arc::new(AtomicBool::new(false));
+        for (camera, hub) in config.cameras.iter().zip(&hubs) {
+            start_camera(camera.clone(), Arc::clone(hub), driver.clone(), status.clone(), Arc::clone(&stop_cameras), &ended_sender)?;
+        }
+        let (stop, stopped) = watch::channel(false);
+        let (outgoing, outgoing_receiver) = mpsc::channel(MAX_WAITING);
+        let notices = tokio::spawn(tell(notice_receiver, outgoing, Arc::clone(&dispatcher), driver.clone()));
+        let carrier = config.broker.url.is_some().then(|| {
+            let carrier = mqtt::Carrier {
+                device: identity.device.clone(),
+                broker: config.broker.clone(),
+                dispatcher: Arc::clone(&dispatcher),
+                status: status_receiver,
+                outgoing: outgoing_receiver,
+                stop: stopped.clone(),
+            };
+            let part = Part("the MQTT carrier", ended_sender.clone());
+            tokio::spawn(async move {
+                let _part = part;
+                if let Err(error) = mqtt::run(carrier, Instant::now).await {
+                    tracing::error!(error = format!("{error:#}"), "signaling over MQTT ended");
+                }
+            })
+        });
+        let page = match config.http.listen {
+            Some(address) => {
+                let page = PageConfig { device: device.id, broker: config.broker.page_url.clone() };
+                Some(http::serve(address, page, stopped).await?)
+            }
+            None => None,
+        };
+        tracing::info!(device = %identity.device, version = device.software, "peercam runs");
+        Ok(Self { device: identity.device, page, dispatcher, driver, status, stop, stop_cameras, ended, carrier, notices })
+    }
+
+    /// This device's id.
+    #[must_use]
+    pub fn device(&self) -> &DeviceId {
+        &self.device
+    }
+
+    /// Where the page is served.
+    #[must_use]
+    pub fn page(&self) -> Option<SocketAddr> {
+        self.page
+    }
+
+    /// How the cameras are doing; each change is told.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// Says everywhere why the running configuration is not the one on disk; `None` when it is.
+    pub fn set_config_error(&self, error: Option<String>) {
+        self.dispatcher.set_config_error(error.clone());
+        self.status.send_modify(|status| {
+            status.config_error = error;
+            status.seq += 1;
+        });
+    }
+
+    /// Waits until a part has ended that should not have; returns its name.
+    pub async fn failed(&mut self) -> &'static str {
+        self.ended.recv().await.unwrap_or("the agent")
+    }
+
+    /// Tells viewers and broker good-bye and ends, within two seconds.
+    pub async fn stop(mut self) {
+        let deadline = tokio::time::Instant::now() + STOP_TIME;
+        self.stop_cameras.store(true, Ordering::Relaxed);
+        let _ = self.driver.send(Command::Shutdown { reason: "the device is shutting down; it comes back by itself when it restarts".into() });
+        // The driver's end closes the notices, and with them the messages to viewers.
+        let _ = tokio::time::timeout_at(deadline, &mut self.notices).await;
+        let _ = self.stop.send(true);
+        if let Some(carrier) = &mut self.carrier {
+            let _ = tokio::time::timeout_at(deadline, carrier).await;
+        }
+        let cameras = async { while self.ended.recv().await.is_some() {} };
+        let _ = tokio::time::timeout_at(deadline, cameras).await;
+    }
+}
+
+/// Runs the agent with the configuration at `path` until it is told to stop, following the file's changes.
+///
+/// # Errors
+/// It can't start at all, or a part of it failed: whoever started the process has to start it again.
+pub async fn run(path: &Path, started: config::Started) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let mut reload = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
+    let mut every = tokio::time::interval(CONFIG_EVERY);
+    let mut watch = config::Watch::new(path.to_owned(), started.config.clone(), started.bad.as_ref());
+    let mut agent = Agent::start(started.config).await?;
+    if let Some(error) = started.bad {
+        tracing::error!("the configuration is bad, running the last good one:\n{error}");
+        agent.set_config_error(Some(error.summary()));
+    }
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            part = agent.failed() => {
+                agent.stop().await;
+                anyhow::bail!("{part} ended unexpectedly");
+            }
+            _ = reload.recv() => {}
+            _ = every.tick() => {}
+        }
+        let previous = watch.current().clone();
+        match watch.check_now() {
+            config::Check::Unchanged => {}
+            config::Check::Bad(error) => {
+                tracing::error!("the configuration is bad, the last good one stays in force:\n{error}");
+                agent.set_config_error(Some(error.summary()));
+            }
+            config::Check::Changed(config) if *config == previous => agent.set_config_error(None),
+            config::Check::Changed(config) => {
+                tracing::info!("the configuration has changed; starting anew with it");
+                agent.stop().await;
+                agent = match Agent::start(*config).await {
+                    Ok(agent) => agent,
+                    Err(error) => {
+                        let sentence = format!("{error:#}");
+                        tracing::error!(error = sentence, "the new configuration can't run, going back to the last one");
+                        let agent = Agent::start(previous).await?;
+                        agent.set_config_error(Some(sentence));
+                        agent
+                    }
+                };
+            }
+        }
+    }
+    tracing::info!("stopping");
+    agent.stop().await;
+    Ok(())
+}
+
+fn announcement(config: &Config, device: DeviceInfo) -> Announcement {
+    Announcement {
+        device,
+        ice_servers: config
+            .network
+            .ice_servers
+            .iter()
+            .map(|server| protocol::IceServer {
+                urls: server.urls.clone(),
+                username: server.username.clone(),
+                credential: server.credential.as_ref().map(|secret| secret.reveal().to_owned()),
+            })
+            .collect(),
+        transport_policy: match config.network.transport_policy {
+            TransportPolicy::All => protocol::TransportPolicy::All,
+            TransportPolicy::Relay => protocol::TransportPolicy::Relay,
+        },
+        max_viewers: config.limits.viewers.get(),
+    }
+}
+
+fn first_status(config: &Config, device: &DeviceInfo) -> anyhow::Result<Status> {
+    let mut boot = [0; 8];
+    aws_lc_rs::rand::fill(&mut boot).map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+    let starting = |name: &String| StreamStatus { name: name.clone(), state: StreamState::Starting, reason: None };
+    Ok(Status {
+        online: true,
+        boot: boot.iter().map(|byte| format!("{byte:02x}")).collect(),
+        seq: 0,
+        version: protocol::VERSION,
+        name: device.name.clone(),
+        software: device.software.clone(),
+        streams: config.cameras.iter().map(|camera| starting(&camera.name)).collect(),
+        config_error: None,
+    })
+}
+
+/// Notices the end of a thread that is not ours to change.
+fn watch_thread(name: &'static str, thread: std::thread::JoinHandle<()>, ended: &mpsc::Sender<&'static str>) -> anyhow::Result<()> {
+    let part = Part(name, ended.clone());
+    std::thread::Builder::new()
+        .name(format!("{name} watch"))
+        .spawn(move || {
+            let _part = part;
+            let _ = thread.join();
+        })
+        .with_context(|| format!("watching the {name} thread"))?;
+    Ok(())
+}
+
+fn start_camera(
+    camera: config::Camera,
+    hub: Arc<Hub>,
+    driver: DriverHandle,
+    status: watch::Sender<Status>,
+    stop: Arc<AtomicBool>,
+    ended: &mpsc::Sender<&'static str>,
+) -> anyhow::Result<()> {
+    let part = Part("the camera's thread", ended.clone());
+    std::thread::Builder::new()
+        .name(format!("camera {}", camera.name).chars().take(15).collect())
+        .spawn(move || {
+            let _part = part;
+            capture::run(&camera, hub.target(), &stop, &mut |event| match event {
+                CaptureEvent::Unit(unit) => hub.publish(unit, Instant::now()),
+                CaptureEvent::State(state) => {
+                    tracing::info!(camera = camera.name, ?state, "camera");
+                    follow(&hub, &driver, &state);
+                    let stream = stream_status(&camera.name, state);
+                    status.send_modify(|status| {
+                        status.streams.retain(|known| known.name != stream.name);
+                        status.streams.push(stream);
+                        status.seq += 1;
+                    });
+                }
+            });
+        })
+        .context("starting the camera's thread")?;
+    Ok(())
+}
+
+/// What a change of the camera means to its viewers.
+fn follow(hub: &Hub, driver: &DriverHandle, state: &CameraState) {
+    match state {
+        CameraState::Starting => {}
+        CameraState::Live { format, forces_key_frames } => {
+            let changed = hub.format().is_some_and(|known| known.profile_level_id != format.profile_level_id);
+            hub.set_format(*format, *forces_key_frames);
+            if changed && driver.send(Command::FormatChanged { stream: hub.name().to_owned() }).is_err() {
+                tracing::warn!("viewers were not told that the stream changed");
+            }
+        }
+        CameraState::Lost { .. } | CameraState::Unsupported { .. } => hub.forget_pictures(),
+    }
+}
+
+fn stream_status(name: &str, state: CameraState) -> StreamStatus {
+    let (state, reason) = match state {
+        CameraState::Starting => (StreamState::Starting, None),
+        CameraState::Live { .. } => (StreamState::Live, None),
+        CameraState::Lost { reason } => (StreamState::Lost, Some(reason)),
+        CameraState::Unsupported { reason } => (StreamState::Unsupported, Some(reason)),
+    };
+    StreamStatus { name: name.to_owned(), state, reason }
+}
+
+/// Brings what the driver has to say to where it belongs: requests to the dispatcher, the rest to the viewer by MQTT.
+async fn tell(mut notices: mpsc::Receiver<Notice>, outgoing: mpsc::Sender<Outgoing>, dispatcher: Arc<Dispatcher>, driver: DriverHandle) {
+    while let Some(notice) = notices.recv().await {
+        let (peer, message) = match notice {
+            Notice::Message { session, peer, role, message } => {
+                let (dispatcher, driver) = (Arc::clone(&dispatcher), driver.clone());
+                tokio::spawn(async move {
+                    let envelope = Envelope { peer, role, message };
+                    if let Some(reply) = dispatcher.handle(envelope, Instant::now()).await {
+                        let _ = driver.send(Command::Message { session, message: Message::Reply(reply) });
+                    }
+                });
+                continue;
+            }
+            Notice::Candidates { peer, candidates } => (peer, Message::notification("session.candidates", &candidates)),
+            Notice::Closed { peer, close } => (peer, Message::notification("session.close", &close)),
+        };
+        // Full or without a broker: the viewer learns it from its connection.
+        let _ = outgoing.try_send(Outgoing { peer, message });
+    }
+}

@@ -32,7 +32,10 @@ impl Picture {
     /// A picture that is packetized when the first viewer asks.
     #[must_use]
     pub fn new(unit: AccessUnit) -> Self {
-        Self { unit, payloads: OnceLock::new() }
+        Self {
+            unit,
+            payloads: OnceLock::new(),
+        }
     }
 
     /// Its RTP payloads, made once and shared by all viewers.
@@ -100,7 +103,11 @@ impl Hub {
     /// A hub for the stream called `name`.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Arc<Self> {
-        Arc::new(Self { name: name.into(), target: TargetCell::default(), state: Mutex::default() })
+        Arc::new(Self {
+            name: name.into(),
+            target: TargetCell::default(),
+            state: Mutex::default(),
+        })
     }
 
     /// The stream's name.
@@ -128,9 +135,19 @@ impl Hub {
 
     /// The camera is live with this format; pictures of an earlier opening are forgotten, since nothing may follow them.
     pub fn set_format(&self, format: StreamFormat, forces_key_frames: bool) {
+        self.forget_pictures();
         let mut state = self.lock();
         state.format = Some(format);
         state.forces_key_frames = forces_key_frames;
+    }
+
+    /// The camera is away: what it showed before must not be shown to anybody as now. Viewers stay, and wait.
+    pub fn forget_pictures(&self) {
+        let mut state = self.lock();
+        state.first = state.end();
+        state.ring.clear();
+        state.bytes = 0;
+        state.newest_key = None;
     }
 
     /// Hands one picture to all viewers. Never waits for any of them.
@@ -158,7 +175,10 @@ impl Hub {
     #[must_use]
     pub fn subscribe(self: &Arc<Self>, now: Instant) -> Subscription {
         self.lock().subscribers += 1;
-        let mut subscription = Subscription { hub: Arc::clone(self), place: Place::Key { from: 0 } };
+        let mut subscription = Subscription {
+            hub: Arc::clone(self),
+            place: Place::Key { from: 0 },
+        };
         subscription.wait_for_key(0, now);
         subscription
     }
@@ -205,7 +225,12 @@ impl Subscription {
         let state = self.hub.lock();
         if let Place::Key { from } = self.place {
             match state.newest_key {
-                Some(key) if key >= from => self.place = Place::At { next: key, live_from: state.end() },
+                Some(key) if key >= from => {
+                    self.place = Place::At {
+                        next: key,
+                        live_from: state.end(),
+                    }
+                }
                 Some(_) | None => {
                     if state.end() > from {
                         // Asked again with each picture: the key frame may have been made and dropped while nobody looked.
@@ -215,7 +240,9 @@ impl Subscription {
                 }
             }
         }
-        let Place::At { next, live_from } = self.place else { return Next::Nothing };
+        let Place::At { next, live_from } = self.place else {
+            return Next::Nothing;
+        };
         if next == state.end() {
             return Next::Nothing;
         }
@@ -225,7 +252,10 @@ impl Subscription {
             Some(entry) if !late => {
                 let picture = Arc::clone(&entry.picture);
                 self.place = Place::At { next: next + 1, live_from };
-                Next::Picture { picture, backlog: state.end() - next - 1 }
+                Next::Picture {
+                    picture,
+                    backlog: state.end() - next - 1,
+                }
             }
             Some(_) | None => {
                 let end = state.end();
@@ -245,7 +275,9 @@ impl Subscription {
     fn wait_for_key(&mut self, earliest: u64, now: Instant) {
         let state = self.hub.lock();
         let usable = state.newest_key.filter(|key| {
-            let fresh = state.get(*key).is_some_and(|entry| now.saturating_duration_since(entry.published) <= FRESH);
+            let fresh = state
+                .get(*key)
+                .is_some_and(|entry| now.saturating_duration_since(entry.published) <= FRESH);
             *key >= earliest && (fresh || !state.forces_key_frames)
         });
         let from = usable.unwrap_or_else(|| state.end());

@@ -5,12 +5,18 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+pub mod agent;
 pub mod capture;
 pub mod config;
+pub mod control;
 pub mod encode;
+pub mod http;
 pub mod hub;
+pub mod identity;
 pub mod media;
 pub mod net;
 pub mod protocol;
 pub mod session;
+pub mod signaling;
+pub mod telemetry;
 pub mod v4l2;

@@ -48,7 +48,7 @@ struct Line {
 impl Card {
     /// A card of `width` by `height` pixels, both even and at least 160 by 120, with `name` as its title.
     #[must_use]
-    pub fn new(width: u32, height: u32, name: &str) -> Self {
+    pub fn new(width: u32, height: u32, name: &str, now: Instant) -> Self {
         let (w, h) = (width as usize, height as usize);
         let mut i420 = vec![NEUTRAL; w * h * 3 / 2];
         i420[..w * h].fill(GREY);
@@ -57,7 +57,7 @@ impl Card {
             width,
             height,
             time: MediaTime::default(),
-            captured: Instant::now(),
+            captured: now,
         };
         let unit = h / stamp::HEIGHT_IN_CELLS;
         let small = (unit / 10).max(1);
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn the_stamp_tells_the_moment_and_number_of_every_picture_at_any_size() {
         for (width, height) in [(160, 120), (320, 180), (640, 360), (1280, 720), (1920, 1080), (854, 480)] {
-            let mut card = Card::new(width, height, "front");
+            let mut card = Card::new(width, height, "front", Instant::now());
             for n in 0..50u64 {
                 let unix_ms = 1_764_000_000_123 + n * 33;
                 let wall = UNIX_EPOCH + Duration::from_millis(unix_ms);
@@ -214,11 +214,11 @@ mod tests {
     #[test]
     fn drawing_only_what_changes_gives_the_same_picture_as_drawing_all() {
         let at = |n: u64| UNIX_EPOCH + Duration::from_millis(1_764_000_000_000 + n * 333);
-        let mut kept = Card::new(640, 360, "front");
+        let mut kept = Card::new(640, 360, "front", Instant::now());
         for n in 0..40 {
             kept.draw(n, at(n), Instant::now(), MediaTime::default());
         }
-        let mut fresh = Card::new(640, 360, "front");
+        let mut fresh = Card::new(640, 360, "front", Instant::now());
         let fresh = fresh.draw(39, at(39), Instant::now(), MediaTime::default());
         assert!(
             kept.frame.i420 == fresh.i420,

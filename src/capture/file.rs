@@ -1,4 +1,5 @@
 //! An Annex B file, replayed in real time and looped.
+#![expect(clippy::disallowed_methods, reason = "the camera's thread reads the clock")]
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -17,6 +18,8 @@ use crate::media::{AccessUnit, EncoderTarget};
 const DEFAULT_FPS: f64 = 30.0;
 /// How much of the file is read at a time; what is in memory is this and one access unit.
 const READ_BYTES: usize = 64 * 1024;
+/// How far a key frame is looked for: a longer piece of a file without one is no stream that is meant to be watched.
+const LOOK_AHEAD_BYTES: usize = 64 * 1024 * 1024;
 
 /// A recorded stream. It is read as it is played, so its length does not matter; time goes on over the loop.
 pub struct FileReplay {
@@ -59,7 +62,11 @@ impl FileReplay {
 
     /// Reads until there is an access unit to play, from the beginning again at the end.
     fn fill(&mut self) -> Result<(), CaptureError> {
+        if !self.ready.is_empty() {
+            return Ok(());
+        }
         let mut piece = vec![0; READ_BYTES];
+        let mut searched = 0;
         while self.ready.is_empty() {
             let length = self.file.read(&mut piece).map_err(|error| lost(&self.path, &error))?;
             let mut refused = None;
@@ -77,6 +84,10 @@ impl FileReplay {
                 return Err(CaptureError::Unsupported(format!("{}: {error}", self.path.display())));
             }
             self.round += self.ready.len() as u64;
+            searched += length;
+            if searched > LOOK_AHEAD_BYTES {
+                return Err(self.no_key_frame());
+            }
             if length == 0 {
                 self.start_over()?;
             }
@@ -84,12 +95,16 @@ impl FileReplay {
         Ok(())
     }
 
+    fn no_key_frame(&self) -> CaptureError {
+        let path = self.path.display();
+        CaptureError::Unsupported(format!(
+            "{path}: no H.264 key frame found; peercam plays raw H.264 in Annex B format (ffmpeg -i VIDEO -c:v libx264 -bf 0 -an FILE.h264)"
+        ))
+    }
+
     fn start_over(&mut self) -> Result<(), CaptureError> {
         if self.round == 0 {
-            return Err(CaptureError::Unsupported(format!(
-                "{}: no H.264 key frame found; peercam plays raw H.264 in Annex B format (ffmpeg -i VIDEO -c:v libx264 -bf 0 -an FILE.h264)",
-                self.path.display()
-            )));
+            return Err(self.no_key_frame());
         }
         self.round = 0;
         self.file.rewind().map_err(|error| lost(&self.path, &error))?;
@@ -158,7 +173,7 @@ mod tests {
             gop: 10,
         };
         let mut encoder = SoftwareEncoder::new(settings).expect("an encoder");
-        let mut card = Card::new(320, 180, "file");
+        let mut card = Card::new(320, 180, "file", Instant::now());
         let wall = |n| std::time::UNIX_EPOCH + Duration::from_millis(n * 10);
         (0..u64::from(count))
             .flat_map(|n| {

@@ -1,4 +1,8 @@
 //! Real time for sources that have none of their own.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "sources without a clock of their own are paced by the real one"
+)]
 
 use std::time::{Duration, Instant};
 

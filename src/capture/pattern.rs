@@ -1,4 +1,8 @@
 //! The test pattern: a moving card with a clock, encoded in software.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the camera's thread reads the clock: the stamp is the wall clock at the moment of capture"
+)]
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant, SystemTime};
@@ -47,7 +51,7 @@ impl Pattern {
         };
         Ok(Self {
             encoder: SoftwareEncoder::new(settings).map_err(refused)?,
-            card: Card::new(width, height, name),
+            card: Card::new(width, height, name, Instant::now()),
             pacer: Pacer::new(Instant::now(), f64::from(fps)),
             timeline: Timeline::default(),
             number: 0,

@@ -1,4 +1,8 @@
 //! Keeps a camera running: opens it, reports how it is doing, and brings it back.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the camera's thread reads the clock and sleeps between tries"
+)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,8 +16,8 @@ use crate::media::{AccessUnit, EncoderTarget, TargetCell};
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// The pause between later tries. A try costs one `open` of a device node, and a camera plugged in is to be seen at once.
 const RETRY: Duration = Duration::from_millis(400);
-/// The pause after a stream that no browser shows: somebody has to change a setting first.
-const RETRY_UNSUPPORTED: Duration = Duration::from_secs(5);
+/// The pause after a stream that no browser shows: somebody has to change a setting, or plug another camera in, first.
+const RETRY_UNSUPPORTED: Duration = Duration::from_secs(2);
 /// How often a pause looks whether the agent stops.
 const STOP_CHECK: Duration = Duration::from_millis(50);
 

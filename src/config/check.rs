@@ -95,7 +95,7 @@ fn source(camera: &super::Camera) -> String {
         }
         Source::File { path, fps } => {
             let path = path.display();
-            format!("the file {path}, again and again{}", at(None::<(u32, u32)>, *fps))
+            format!("the file {path}, again and again{}", at(None, *fps))
         }
         Source::Pattern { size, fps, gop } => {
             let gop = gop.as_secs_f32();

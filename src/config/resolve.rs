@@ -228,7 +228,7 @@ impl<'a> Resolver<'a> {
                 ));
             }
         }
-        let mut file = |path: &FilePath| path.as_ref().map(|path| self.readable(path)).transpose();
+        let file = |path: &FilePath| path.as_ref().map(|path| self.readable(path)).transpose();
         let (ca_file, client_cert_file, client_key_file) =
             (file(&table.ca_file)?, file(&table.client_cert_file)?, file(&table.client_key_file)?);
         if let (Some(path), Some(written)) = (&client_key_file, &table.client_key_file) {

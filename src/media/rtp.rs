@@ -136,7 +136,11 @@ mod tests {
         let payloads = packetize(&unit);
         assert_eq!(payloads[0][0] & TYPE_MASK, STAP_A);
         let fragments = &payloads[1..];
-        assert!(fragments[..fragments.len() - 1].iter().all(|piece| piece.len() == fragments[0].len()));
+        assert!(
+            fragments[..fragments.len() - 1]
+                .iter()
+                .all(|piece| piece.len() == fragments[0].len())
+        );
         assert!(fragments.last().expect("fragments").len() <= fragments[0].len());
     }
 

@@ -32,7 +32,14 @@ pub struct Sent {
 impl Batch {
     /// An empty batch; without `segmentation` each datagram is a call of its own.
     pub fn new(segmentation: bool) -> Self {
-        Self { bytes: Vec::with_capacity(MAX_BATCH_BYTES), segment: 0, count: 0, full: false, route: None, segmentation }
+        Self {
+            bytes: Vec::with_capacity(MAX_BATCH_BYTES),
+            segment: 0,
+            count: 0,
+            full: false,
+            route: None,
+            segmentation,
+        }
     }
 
     /// Adds one datagram, sending what was gathered first where it can't join.
@@ -66,7 +73,11 @@ impl Batch {
                 sent.calls += 1;
                 socket.send(source.ip(), destination, &self.bytes, self.segment).or_else(|error| {
                     refused = error.kind() != io::ErrorKind::WouldBlock && self.count > 1;
-                    if refused { self.one_by_one(socket, source.ip(), destination, sent) } else { Err(error) }
+                    if refused {
+                        self.one_by_one(socket, source.ip(), destination, sent)
+                    } else {
+                        Err(error)
+                    }
                 })
             });
             // Some drivers refuse segmentation (EIO, EINVAL): then never again, see quinn-rs/quinn#1128.
@@ -97,13 +108,18 @@ impl Batch {
 }
 
 fn max_segments(sockets: &[MediaSocket], source: SocketAddr) -> usize {
-    sockets.iter().find(|socket| socket.local().is_ipv4() == source.is_ipv4()).map_or(1, MediaSocket::max_segments)
+    sockets
+        .iter()
+        .find(|socket| socket.local().is_ipv4() == source.is_ipv4())
+        .map_or(1, MediaSocket::max_segments)
 }
 
 /// The socket bound to `source`, else any of its family.
 fn socket_for(sockets: &[MediaSocket], source: SocketAddr, destination: SocketAddr) -> Option<&MediaSocket> {
     let family = || sockets.iter().filter(|socket| socket.local().is_ipv4() == destination.is_ipv4());
-    family().find(|socket| socket.local().ip() == source.ip()).or_else(|| family().next())
+    family()
+        .find(|socket| socket.local().ip() == source.ip())
+        .or_else(|| family().next())
 }
 
 #[cfg(test)]
@@ -141,14 +157,28 @@ mod tests {
     fn a_picture_leaves_in_few_calls_and_in_order() {
         let (sizes, sent) = send_picture(true);
         assert_eq!(sizes, [60, 1_000, 1_000, 1_000, 700, 1_000]);
-        assert_eq!(sent, Sent { datagrams: 7, calls: 4, dropped: 0 });
+        assert_eq!(
+            sent,
+            Sent {
+                datagrams: 7,
+                calls: 4,
+                dropped: 0
+            }
+        );
     }
 
     #[test]
     fn without_segmentation_every_datagram_still_arrives() {
         let (sizes, sent) = send_picture(false);
         assert_eq!(sizes, [60, 1_000, 1_000, 1_000, 700, 1_000]);
-        assert_eq!(sent, Sent { datagrams: 7, calls: 7, dropped: 0 });
+        assert_eq!(
+            sent,
+            Sent {
+                datagrams: 7,
+                calls: 7,
+                dropped: 0
+            }
+        );
     }
 
     #[test]
@@ -156,7 +186,13 @@ mod tests {
         let sockets = bind_all(&Listen::Loopback, 0).expect("sockets");
         let mut batch = Batch::new(true);
         let mut sent = Sent::default();
-        batch.push(&sockets, sockets[0].local(), "192.0.2.1:9".parse().expect("an address"), &[0; 10], &mut sent);
+        batch.push(
+            &sockets,
+            sockets[0].local(),
+            "192.0.2.1:9".parse().expect("an address"),
+            &[0; 10],
+            &mut sent,
+        );
         batch.flush(&sockets, &mut sent);
         assert_eq!((sent.datagrams, sent.dropped), (0, 1));
     }

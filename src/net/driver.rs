@@ -66,7 +66,11 @@ pub fn spawn(context: Context) -> anyhow::Result<(DriverHandle, std::thread::Joi
     }
     let locals = local_addresses(&sockets);
     tracing::info!(addresses = ?locals, "media sockets bound");
-    let handle = DriverHandle { commands: sender, wake: Arc::clone(&event), viewers: Arc::clone(&viewers) };
+    let handle = DriverHandle {
+        commands: sender,
+        wake: Arc::clone(&event),
+        viewers: Arc::clone(&viewers),
+    };
     let clock = read_clock();
     let driver = Driver {
         buffers: ReceiveBuffers::new(&sockets),
@@ -81,13 +85,19 @@ pub fn spawn(context: Context) -> anyhow::Result<(DriverHandle, std::thread::Joi
         clock,
         interfaces_at: clock.instant + INTERFACES_EVERY,
     };
-    let thread = std::thread::Builder::new().name("driver".into()).spawn(move || driver.run()).context("starting the driver's thread")?;
+    let thread = std::thread::Builder::new()
+        .name("driver".into())
+        .spawn(move || driver.run())
+        .context("starting the driver's thread")?;
     Ok((handle, thread))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the driver is where protocol code gets its time from")]
 fn read_clock() -> WallClock {
-    WallClock { instant: Instant::now(), wall: SystemTime::now() }
+    WallClock {
+        instant: Instant::now(),
+        wall: SystemTime::now(),
+    }
 }
 
 struct Driver {
@@ -137,8 +147,9 @@ impl Driver {
         for index in 0..self.sockets.len() {
             for _ in 0..BATCHES_A_TURN {
                 let (sessions, clock) = (&mut self.sessions, &self.clock);
-                let received =
-                    self.sockets[index].receive(&mut self.buffers, clock, |datagram| changed.extend(sessions.datagram(&datagram, clock)));
+                let received = self.sockets[index].receive(&mut self.buffers, clock, |datagram| {
+                    changed.extend(sessions.datagram(&datagram, clock))
+                });
                 match received {
                     Ok(0) => break,
                     Ok(_) => {}
@@ -185,7 +196,13 @@ impl Driver {
 
     fn transmit(&mut self) {
         for transmit in self.sessions.take_transmits() {
-            self.batch.push(&self.sockets, transmit.source, transmit.destination, &transmit.contents, &mut self.sent);
+            self.batch.push(
+                &self.sockets,
+                transmit.source,
+                transmit.destination,
+                &transmit.contents,
+                &mut self.sent,
+            );
         }
         self.batch.flush(&self.sockets, &mut self.sent);
     }
@@ -207,11 +224,20 @@ impl Driver {
 
     fn wait(&self) {
         let now = read_clock().instant;
-        let next = self.timers.first().map_or(self.interfaces_at, |(at, _)| (*at).min(self.interfaces_at));
+        let next = self
+            .timers
+            .first()
+            .map_or(self.interfaces_at, |(at, _)| (*at).min(self.interfaces_at));
         let patience = next.saturating_duration_since(now);
-        let timeout =
-            Timespec { tv_sec: patience.as_secs().try_into().unwrap_or(1), tv_nsec: i64::from(patience.subsec_nanos()) as _ };
-        let mut fds: Vec<PollFd<'_>> = self.sockets.iter().map(|socket| PollFd::new(socket.inner(), PollFlags::IN)).collect();
+        let timeout = Timespec {
+            tv_sec: patience.as_secs().try_into().unwrap_or(1),
+            tv_nsec: i64::from(patience.subsec_nanos()) as _,
+        };
+        let mut fds: Vec<PollFd<'_>> = self
+            .sockets
+            .iter()
+            .map(|socket| PollFd::new(socket.inner(), PollFlags::IN))
+            .collect();
         fds.push(PollFd::new(&*self.event, PollFlags::IN));
         // Interrupted or not: the next turn looks at everything.
         let _ = rustix::event::poll(&mut fds, Some(&timeout));

@@ -16,7 +16,12 @@ pub const MAX_COMMANDS: usize = 256;
 #[derive(Debug)]
 pub enum Command {
     /// A viewer's offer.
-    Offer { peer: PeerId, role: Role, offer: Offer, reply: oneshot::Sender<Result<OfferReply, RpcError>> },
+    Offer {
+        peer: PeerId,
+        role: Role,
+        offer: Offer,
+        reply: oneshot::Sender<Result<OfferReply, RpcError>>,
+    },
     /// A viewer's candidates.
     Candidates { peer: PeerId, candidates: Candidates },
     /// A viewer leaves.
@@ -25,6 +30,8 @@ pub enum Command {
     Message { session: String, message: Message },
     /// A viewer wants a key frame.
     KeyFrame { peer: PeerId },
+    /// A stream's format changed: sessions whose SDP is no longer true have to be made anew.
+    FormatChanged { stream: String },
     /// Close all sessions with this reason, and end.
     Shutdown { reason: String },
 }
@@ -33,7 +40,12 @@ pub enum Command {
 #[derive(Debug)]
 pub enum Notice {
     /// A viewer said something on its data channel.
-    Message { session: String, peer: PeerId, role: Role, message: Message },
+    Message {
+        session: String,
+        peer: PeerId,
+        role: Role,
+        message: Message,
+    },
     /// New local candidates for a session.
     Candidates { peer: PeerId, candidates: Candidates },
     /// A session is over.

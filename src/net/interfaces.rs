@@ -24,7 +24,11 @@ pub fn local_addresses(sockets: &[MediaSocket]) -> Vec<SocketAddr> {
     // A machine without a network can still be watched by itself.
     if addresses.is_empty() {
         addresses.extend(sockets.iter().map(|socket| {
-            let ip: IpAddr = if socket.local().is_ipv4() { [127, 0, 0, 1].into() } else { [0, 0, 0, 0, 0, 0, 0, 1].into() };
+            let ip: IpAddr = if socket.local().is_ipv4() {
+                [127, 0, 0, 1].into()
+            } else {
+                [0, 0, 0, 0, 0, 0, 0, 1].into()
+            };
             SocketAddr::new(ip, socket.local().port())
         }));
     }

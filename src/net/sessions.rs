@@ -65,7 +65,10 @@ impl Sessions {
 
     /// Keys of the sessions that want pictures.
     pub fn watching(&self) -> impl Iterator<Item = u64> {
-        self.slots.iter().filter(|(_, slot)| slot.subscription.is_some()).map(|(key, _)| *key)
+        self.slots
+            .iter()
+            .filter(|(_, slot)| slot.subscription.is_some())
+            .map(|(key, _)| *key)
     }
 
     /// Gives a datagram to the session it is meant for; returns that session's key.
@@ -82,7 +85,11 @@ impl Sessions {
         });
         let key = named.or_else(|| self.by_address.get(&datagram.source).copied())?;
         let slot = self.slots.get_mut(&key)?;
-        let input = Input::Datagram { source: datagram.source, destination: datagram.destination, bytes: datagram.bytes };
+        let input = Input::Datagram {
+            source: datagram.source,
+            destination: datagram.destination,
+            bytes: datagram.bytes,
+        };
         let accepted = slot.session.handle(input, datagram.arrived, clock, &mut self.outbox);
         if accepted && named.is_some() {
             self.remember_address(key, datagram.source);
@@ -107,11 +114,10 @@ impl Sessions {
                 let _ = reply.send(result);
                 keys
             }
-            Command::Candidates { peer, candidates } => {
-                self.on_own(&peer, &candidates.session, clock, |slot, outbox| {
-                    slot.session.handle(Input::Candidates(&candidates.candidates), clock.instant, clock, outbox);
-                })
-            }
+            Command::Candidates { peer, candidates } => self.on_own(&peer, &candidates.session, clock, |slot, outbox| {
+                slot.session
+                    .handle(Input::Candidates(&candidates.candidates), clock.instant, clock, outbox);
+            }),
             Command::Close { peer, close } => self.on_own(&peer, &close.session, clock, |slot, outbox| {
                 slot.session.close(None, "the viewer left", clock.instant, outbox);
             }),
@@ -126,6 +132,17 @@ impl Sessions {
                     slot.hub.target().request_key_frame();
                 }
                 Vec::new()
+            }
+            Command::FormatChanged { stream } => {
+                let outdated = |slot: &Slot| {
+                    let now = slot.hub.format().map(|format| format.profile_level_id);
+                    slot.hub.name() == stream && now != Some(slot.session.format().profile_level_id)
+                };
+                let keys: Vec<u64> = self.slots.iter().filter(|(_, slot)| outdated(slot)).map(|(key, _)| *key).collect();
+                for key in &keys {
+                    self.close(*key, "the camera's stream is another one now; open a new session", clock);
+                }
+                keys
             }
             Command::Shutdown { reason } => {
                 self.close_all(&reason, clock);
@@ -147,7 +164,11 @@ impl Sessions {
             {
                 match subscription.next(now) {
                     Next::Picture { picture, backlog } => {
-                        let input = Input::Picture { unit: &picture.unit, payloads: picture.payloads(), backlog };
+                        let input = Input::Picture {
+                            unit: &picture.unit,
+                            payloads: picture.payloads(),
+                            backlog,
+                        };
                         slot.session.handle(input, now, clock, &mut self.outbox);
                     }
                     Next::Lagged { dropped } => {
@@ -201,16 +222,25 @@ impl Sessions {
     fn accept(&mut self, peer: PeerId, role: Role, offer: &Offer, clock: &WallClock) -> Result<(u64, OfferReply), RpcError> {
         let (hub, bitrate) = self.stream(offer.stream.as_deref())?;
         let format = hub.format().ok_or_else(|| {
-            let sentence = format!("the camera `{}` has not shown a picture yet; the device's status says why", hub.name());
+            let sentence = format!(
+                "the camera `{}` has not shown a picture yet; the device's status says why",
+                hub.name()
+            );
             RpcError::new(ErrorCode::CameraUnavailable, sentence)
         })?;
-        let earlier = self.slots.iter().find(|(_, slot)| *slot.session.peer() == peer).map(|(key, _)| *key);
+        let earlier = self
+            .slots
+            .iter()
+            .find(|(_, slot)| *slot.session.peer() == peer)
+            .map(|(key, _)| *key);
         if let Some(key) = earlier {
             self.close(key, "the viewer opened a new session", clock);
         }
         if self.slots.len() >= self.context.max_viewers as usize {
-            let sentence =
-                format!("{} viewers are watching already, which is as many as this device is set to serve", self.context.max_viewers);
+            let sentence = format!(
+                "{} viewers are watching already, which is as many as this device is set to serve",
+                self.context.max_viewers
+            );
             return Err(RpcError::new(ErrorCode::TooManyViewers, sentence));
         }
         let id = random_id()?;
@@ -231,7 +261,15 @@ impl Sessions {
         self.next_key += 1;
         let ufrag = session.ufrag();
         self.by_ufrag.insert(ufrag.clone(), key);
-        let slot = Slot { id: id.clone(), session, hub, subscription: None, addresses: Vec::new(), ufrags: vec![ufrag], scheduled: None };
+        let slot = Slot {
+            id: id.clone(),
+            session,
+            hub,
+            subscription: None,
+            addresses: Vec::new(),
+            ufrags: vec![ufrag],
+            scheduled: None,
+        };
         self.slots.insert(key, slot);
         self.count_viewers();
         tracing::info!(session = %id, viewers = self.slots.len(), "viewer joins");
@@ -239,7 +277,9 @@ impl Sessions {
     }
 
     fn restart(&mut self, peer: &PeerId, id: &str, offer: &Offer, clock: &WallClock) -> Result<(u64, OfferReply), RpcError> {
-        let key = self.key_of(id).filter(|key| self.slots.get(key).is_some_and(|slot| slot.session.peer() == peer));
+        let key = self
+            .key_of(id)
+            .filter(|key| self.slots.get(key).is_some_and(|slot| slot.session.peer() == peer));
         let Some((key, slot)) = key.and_then(|key| Some((key, self.slots.get_mut(&key)?))) else {
             return Err(RpcError::new(ErrorCode::Conflict, "this session is over; open a new one"));
         };
@@ -248,7 +288,13 @@ impl Sessions {
         slot.ufrags.push(ufrag.clone());
         self.by_ufrag.insert(ufrag, key);
         self.settle(key, clock);
-        Ok((key, OfferReply { session: id.to_owned(), sdp }))
+        Ok((
+            key,
+            OfferReply {
+                session: id.to_owned(),
+                sdp,
+            },
+        ))
     }
 
     fn stream(&self, name: Option<&str>) -> Result<(Arc<Hub>, Bitrate), RpcError> {
@@ -259,7 +305,10 @@ impl Sessions {
         };
         found.cloned().ok_or_else(|| {
             let names: Vec<&str> = self.context.streams.iter().map(|(hub, _)| hub.name()).collect();
-            RpcError::new(ErrorCode::InvalidParams, format!("there is no such stream; this device has: {}", names.join(", ")))
+            RpcError::new(
+                ErrorCode::InvalidParams,
+                format!("there is no such stream; this device has: {}", names.join(", ")),
+            )
         })
     }
 
@@ -269,7 +318,9 @@ impl Sessions {
 
     /// Runs `act` on a session if it is `peer`'s own.
     fn on_own(&mut self, peer: &PeerId, id: &str, clock: &WallClock, act: impl FnOnce(&mut Slot, &mut Outbox)) -> Vec<u64> {
-        let own = self.key_of(id).filter(|key| self.slots.get(key).is_some_and(|slot| slot.session.peer() == peer));
+        let own = self
+            .key_of(id)
+            .filter(|key| self.slots.get(key).is_some_and(|slot| slot.session.peer() == peer));
         own.map_or_else(Vec::new, |key| self.on_slot(key, clock, act))
     }
 
@@ -283,7 +334,13 @@ impl Sessions {
 
     fn close(&mut self, key: u64, reason: &str, clock: &WallClock) {
         self.on_slot(key, clock, |slot, outbox| {
-            let farewell = Message::notification("session.close", &Close { session: slot.id.clone(), reason: reason.to_owned() });
+            let farewell = Message::notification(
+                "session.close",
+                &Close {
+                    session: slot.id.clone(),
+                    reason: reason.to_owned(),
+                },
+            );
             slot.session.close(Some(&farewell), reason, clock.instant, outbox);
         });
     }
@@ -331,8 +388,14 @@ impl Sessions {
             }
             Event::KeyFrameWanted => slot.hub.target().request_key_frame(),
             Event::Candidates(candidates) => {
-                let candidates = Candidates { session: slot.id.clone(), candidates };
-                let notice = Notice::Candidates { peer: slot.session.peer().clone(), candidates };
+                let candidates = Candidates {
+                    session: slot.id.clone(),
+                    candidates,
+                };
+                let notice = Notice::Candidates {
+                    peer: slot.session.peer().clone(),
+                    candidates,
+                };
                 if self.context.notices.try_send(notice).is_err() {
                     tracing::warn!(session = %slot.id, "too many notices wait; new candidates were not told to the viewer");
                 }
@@ -343,11 +406,23 @@ impl Sessions {
                     Message::Notification(_) | Message::Reply(_) => None,
                 };
                 let (session, peer, role) = (slot.id.clone(), slot.session.peer().clone(), slot.session.role());
-                if self.context.notices.try_send(Notice::Message { session, peer, role, message }).is_err()
+                if self
+                    .context
+                    .notices
+                    .try_send(Notice::Message {
+                        session,
+                        peer,
+                        role,
+                        message,
+                    })
+                    .is_err()
                     && let Some(id) = busy
                 {
                     let error = RpcError::new(ErrorCode::Busy, "the device has too much to do; try again in a second");
-                    let reply = Message::Reply(Reply { id: Some(id), result: Err(error) });
+                    let reply = Message::Reply(Reply {
+                        id: Some(id),
+                        result: Err(error),
+                    });
                     slot.session.handle(Input::Message(&reply), clock.instant, clock, &mut self.outbox);
                 }
             }
@@ -365,14 +440,18 @@ impl Sessions {
         }
         self.count_viewers();
         tracing::info!(session = %slot.id, %reason, viewers = self.slots.len(), "viewer gone");
-        let notice = Notice::Closed { peer: slot.session.peer().clone(), close: Close { session: slot.id, reason } };
+        let notice = Notice::Closed {
+            peer: slot.session.peer().clone(),
+            close: Close { session: slot.id, reason },
+        };
         if self.context.notices.try_send(notice).is_err() {
             tracing::debug!("too many notices wait; the viewer learns from the closed connection");
         }
     }
 
     fn count_viewers(&self) {
-        self.viewers.store(u32::try_from(self.slots.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.viewers
+            .store(u32::try_from(self.slots.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 }
 

@@ -84,7 +84,11 @@ impl MediaSocket {
 
     /// Receives what is there, at most one batch; `Ok(0)` when nothing is.
     pub fn receive(&self, buffers: &mut ReceiveBuffers, clock: &WallClock, mut each: impl FnMut(Datagram<'_>)) -> io::Result<usize> {
-        let mut slices: Vec<io::IoSliceMut<'_>> = buffers.bytes.chunks_mut(DATAGRAM_BYTES * buffers.gro).map(io::IoSliceMut::new).collect();
+        let mut slices: Vec<io::IoSliceMut<'_>> = buffers
+            .bytes
+            .chunks_mut(DATAGRAM_BYTES * buffers.gro)
+            .map(io::IoSliceMut::new)
+            .collect();
         let count = match self.state.recv((&self.socket).into(), &mut slices, &mut buffers.meta) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
@@ -96,7 +100,12 @@ impl MediaSocket {
             let destination = SocketAddr::new(meta.dst_ip.unwrap_or(self.local.ip()), self.local.port());
             let arrived = arrival(meta, clock);
             for bytes in slice[..meta.len].chunks(meta.stride.max(1)) {
-                each(Datagram { source: meta.addr, destination, bytes, arrived });
+                each(Datagram {
+                    source: meta.addr,
+                    destination,
+                    bytes,
+                    arrived,
+                });
             }
         }
         Ok(count)
@@ -123,7 +132,11 @@ impl ReceiveBuffers {
     /// Buffers that suit every one of `sockets`.
     pub fn new(sockets: &[MediaSocket]) -> Self {
         let gro = sockets.iter().map(|socket| socket.state.gro_segments()).max().unwrap_or(1);
-        Self { bytes: vec![0; DATAGRAM_BYTES * gro * BATCH_SIZE], meta: vec![RecvMeta::default(); BATCH_SIZE], gro }
+        Self {
+            bytes: vec![0; DATAGRAM_BYTES * gro * BATCH_SIZE],
+            meta: vec![RecvMeta::default(); BATCH_SIZE],
+            gro,
+        }
     }
 }
 
@@ -165,14 +178,19 @@ mod tests {
 
     fn clock() -> WallClock {
         #[expect(clippy::disallowed_methods, reason = "a test of real sockets needs the real clock")]
-        WallClock { instant: Instant::now(), wall: SystemTime::now() }
+        WallClock {
+            instant: Instant::now(),
+            wall: SystemTime::now(),
+        }
     }
 
     /// What arrives at `socket` within a second, up to `count` datagrams.
     fn collect(socket: &UdpSocket, count: usize) -> Vec<Vec<u8>> {
         socket.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
         let mut buffer = [0; 4_096];
-        (0..count).map_while(|_| socket.recv(&mut buffer).ok().map(|size| buffer[..size].to_vec())).collect()
+        (0..count)
+            .map_while(|_| socket.recv(&mut buffer).ok().map(|size| buffer[..size].to_vec()))
+            .collect()
     }
 
     #[test]
@@ -181,7 +199,9 @@ mod tests {
         let receiver = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let bytes: Vec<u8> = (0..2_500).map(|index| (index / 1_000) as u8).collect();
         let source = sockets[0].local();
-        sockets[0].send(source.ip(), receiver.local_addr().expect("bound"), &bytes, 1_000).expect("sent");
+        sockets[0]
+            .send(source.ip(), receiver.local_addr().expect("bound"), &bytes, 1_000)
+            .expect("sent");
         let got = collect(&receiver, 3);
         assert_eq!(got, [vec![0; 1_000], vec![1; 1_000], vec![2; 500]]);
 
@@ -192,7 +212,11 @@ mod tests {
         while heard.is_none() && clock().instant < deadline {
             let now = clock();
             let _ = sockets[0].receive(&mut buffers, &now, |datagram| {
-                heard = Some((datagram.bytes.to_vec(), datagram.destination, now.instant.duration_since(datagram.arrived)));
+                heard = Some((
+                    datagram.bytes.to_vec(),
+                    datagram.destination,
+                    now.instant.duration_since(datagram.arrived),
+                ));
             });
         }
         let (bytes, destination, age) = heard.expect("the datagram arrived");

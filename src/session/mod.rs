@@ -58,11 +58,19 @@ pub struct Setup<'a> {
 #[derive(Debug)]
 pub enum Input<'a> {
     /// Bytes from the network: from whom, to which of our addresses.
-    Datagram { source: SocketAddr, destination: SocketAddr, bytes: &'a [u8] },
+    Datagram {
+        source: SocketAddr,
+        destination: SocketAddr,
+        bytes: &'a [u8],
+    },
     /// The time from [`Session::deadline`] has come.
     Timeout,
     /// A picture to send; `backlog` more wait behind it.
-    Picture { unit: &'a AccessUnit, payloads: &'a [std::sync::Arc<[u8]>], backlog: u64 },
+    Picture {
+        unit: &'a AccessUnit,
+        payloads: &'a [std::sync::Arc<[u8]>],
+        backlog: u64,
+    },
     /// A message for the viewer's data channel.
     Message(&'a Message),
     /// Candidates of the viewer.
@@ -115,7 +123,9 @@ impl WallClock {
     }
 
     fn unix_ms(&self, instant: Instant) -> f64 {
-        self.at(instant).duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1_000.0)
+        self.at(instant)
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0.0, |since| since.as_secs_f64() * 1_000.0)
     }
 }
 
@@ -155,8 +165,7 @@ impl Session {
     pub fn accept(setup: Setup<'_>, sdp: &str, now: Instant) -> Result<(Self, String), RpcError> {
         let choice = offer::choose(sdp, setup.format).map_err(|sentence| RpcError::new(ErrorCode::UnsupportedCodec, sentence))?;
         let mut rtc = rtc::build(setup.certificate, choice, setup.bitrate, now);
-        let answer =
-            rtc::accept(&mut rtc, sdp, setup.locals).map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
+        let answer = rtc::accept(&mut rtc, sdp, setup.locals).map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
         // A random start hides how long the stream has run (RFC 3550, 5.1); below 2^15 the roll-over counter starts at zero.
         let seq_no = setup.id.bytes().fold(0u64, |sum, byte| (sum * 31 + u64::from(byte)) % (1 << 15));
         let mut session = Self {
@@ -196,7 +205,10 @@ impl Session {
             offered.peek().is_some() && offered.all(|line| line.eq_ignore_ascii_case(&known))
         });
         if !same {
-            return Err(RpcError::new(ErrorCode::Conflict, "the offer belongs to another viewer: its DTLS fingerprint is a different one"));
+            return Err(RpcError::new(
+                ErrorCode::Conflict,
+                "the offer belongs to another viewer: its DTLS fingerprint is a different one",
+            ));
         }
         self.now = self.now.max(now);
         let answer = rtc::accept(&mut self.rtc, sdp, &[]).map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
@@ -214,6 +226,12 @@ impl Session {
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// What the stream was when the session was agreed on.
+    #[must_use]
+    pub fn format(&self) -> StreamFormat {
+        self.format
     }
 
     /// The local ICE user name fragment, by which the first STUN packets find their session.
@@ -241,7 +259,9 @@ impl Session {
         }
         let Some((mid, _)) = self.media else { return false };
         let mut api = self.rtc.direct_api();
-        let queued = api.stream_tx_by_mid(mid, None).and_then(|stream| stream.queue_info().map(str0m::rtp::StreamTxQueueInfo::packet_count));
+        let queued = api
+            .stream_tx_by_mid(mid, None)
+            .and_then(|stream| stream.queue_info().map(str0m::rtp::StreamTxQueueInfo::packet_count));
         queued.unwrap_or(0) == 0
     }
 
@@ -250,7 +270,11 @@ impl Session {
     pub fn deadline(&self) -> (Instant, &'static str) {
         let stack = (self.next_timeout, "webrtc");
         let ready = (self.ready_at, "catching up");
-        let stack = if self.ready_at > self.now && ready.0 < stack.0 { ready } else { stack };
+        let stack = if self.ready_at > self.now && ready.0 < stack.0 {
+            ready
+        } else {
+            stack
+        };
         match self.give_up {
             Some((at, _)) if at < stack.0 => (at, "giving up"),
             Some(_) | None => stack,
@@ -277,7 +301,11 @@ impl Session {
         }
         self.now = self.now.max(now);
         let done = match input {
-            Input::Datagram { source, destination, bytes } => match self.datagram(source, destination, bytes) {
+            Input::Datagram {
+                source,
+                destination,
+                bytes,
+            } => match self.datagram(source, destination, bytes) {
                 Ok(true) => Ok(()),
                 Ok(false) => return false,
                 Err(reason) => Err(reason),
@@ -336,12 +364,17 @@ impl Session {
 
     fn datagram(&mut self, source: SocketAddr, destination: SocketAddr, bytes: &[u8]) -> Result<bool, String> {
         // What is no WebRTC packet came to the wrong address; it says nothing about this session.
-        let Ok(receive) = Receive::new(Protocol::Udp, source, destination, bytes) else { return Ok(false) };
+        let Ok(receive) = Receive::new(Protocol::Udp, source, destination, bytes) else {
+            return Ok(false);
+        };
         let input = str0m::Input::Receive(self.now, receive);
         if !self.rtc.accepts(&input) {
             return Ok(false);
         }
-        self.rtc.handle_input(input).map(|()| true).map_err(|error| format!("the viewer sent what WebRTC forbids: {error}"))
+        self.rtc
+            .handle_input(input)
+            .map(|()| true)
+            .map_err(|error| format!("the viewer sent what WebRTC forbids: {error}"))
     }
 
     fn timeout(&mut self, outbox: &mut Outbox) -> Result<(), String> {
@@ -353,7 +386,9 @@ impl Session {
             }
             return Err(reason.into());
         }
-        self.rtc.handle_input(str0m::Input::Timeout(self.now)).map_err(|error| format!("the connection failed: {error}"))
+        self.rtc
+            .handle_input(str0m::Input::Timeout(self.now))
+            .map_err(|error| format!("the connection failed: {error}"))
     }
 
     fn picture(&mut self, unit: &AccessUnit, payloads: &[std::sync::Arc<[u8]>], backlog: u64, clock: &WallClock) {
@@ -365,7 +400,10 @@ impl Session {
             Playout::Realtime => Some(at_once),
             Playout::Smooth => None,
         };
-        let captured = AbsCaptureTime { capture_time: clock.at(unit.captured), clock_offset: None };
+        let captured = AbsCaptureTime {
+            capture_time: clock.at(unit.captured),
+            clock_offset: None,
+        };
         let mut bytes = 0;
         for (index, payload) in payloads.iter().enumerate() {
             let extensions = ExtensionValues {
@@ -374,10 +412,16 @@ impl Session {
                 play_delay_max: delay,
                 ..ExtensionValues::default()
             };
-            let packet = RtpWrite::new(pt, self.seq_no.into(), unit.time.rtp(), unit.captured, std::sync::Arc::clone(payload))
-                .marker(index + 1 == payloads.len())
-                .ext_vals(extensions)
-                .nackable(true);
+            let packet = RtpWrite::new(
+                pt,
+                self.seq_no.into(),
+                unit.time.rtp(),
+                unit.captured,
+                std::sync::Arc::clone(payload),
+            )
+            .marker(index + 1 == payloads.len())
+            .ext_vals(extensions)
+            .nackable(true);
             stream.write_rtp(packet);
             self.seq_no += 1;
             bytes += payload.len() as u64;
@@ -388,7 +432,9 @@ impl Session {
     }
 
     fn say(&mut self, message: &Message) -> Result<(), String> {
-        let Some(mut channel) = self.channel.and_then(|id| self.rtc.channel(id)) else { return Ok(()) };
+        let Some(mut channel) = self.channel.and_then(|id| self.rtc.channel(id)) else {
+            return Ok(());
+        };
         match channel.write(false, message.to_json().as_bytes()) {
             Ok(true) => Ok(()),
             Ok(false) => Err("the viewer does not read its data channel".into()),
@@ -443,12 +489,19 @@ impl Session {
         let id = Some(request.id.clone());
         if request.method == "session.clock" {
             let now = clock.unix_ms(self.now);
-            let result = serde_json::to_value(Clock { received_ms: now, sent_ms: now }).unwrap_or_default();
+            let result = serde_json::to_value(Clock {
+                received_ms: now,
+                sent_ms: now,
+            })
+            .unwrap_or_default();
             return Some(Reply { id, result: Ok(result) });
         }
         if self.requests >= MAX_REQUESTS {
             let sentence = format!("{MAX_REQUESTS} requests wait for their replies already; ask again after the next reply");
-            return Some(Reply { id, result: Err(RpcError::new(ErrorCode::Busy, sentence)) });
+            return Some(Reply {
+                id,
+                result: Err(RpcError::new(ErrorCode::Busy, sentence)),
+            });
         }
         self.requests += 1;
         None
@@ -514,7 +567,9 @@ impl Session {
     /// Key frames leave at once where the path is known to be wide; on a narrow one the stack spreads them.
     fn pace(&mut self) {
         let Some((mid, _)) = self.media else { return };
-        let wide = self.estimate.is_none_or(|estimate| estimate.as_bps() >= self.target.as_bps() * 3 / 4);
+        let wide = self
+            .estimate
+            .is_none_or(|estimate| estimate.as_bps() >= self.target.as_bps() * 3 / 4);
         let desired = str0m::bwe::Bitrate::bps(self.target.as_bps() * 3 / 2);
         self.rtc.bwe().set_bitrate(str0m::bwe::Bitrate::ZERO, desired);
         if let Some(stream) = self.rtc.direct_api().stream_tx_by_mid(mid, None) {
@@ -523,8 +578,11 @@ impl Session {
     }
 
     fn tell_stats(&mut self) {
-        let stats =
-            SessionStats { estimate_bps: self.estimate.map(Bitrate::as_bps), target_bps: self.target.as_bps(), dropped: self.dropped };
+        let stats = SessionStats {
+            estimate_bps: self.estimate.map(Bitrate::as_bps),
+            target_bps: self.target.as_bps(),
+            dropped: self.dropped,
+        };
         // Only a hint: a full channel shows at the next message that matters.
         let _ = self.say(&Message::notification("session.stats", &stats));
     }

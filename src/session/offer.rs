@@ -61,19 +61,28 @@ pub fn choose(sdp: &str, stream: StreamFormat) -> Result<Choice, String> {
     let offered = offered_h264(sdp);
     let sent = stream.profile_level_hex();
     if offered.is_empty() {
-        return Err("this browser offers no H.264 video, which is what the camera sends; use Chrome, Edge, Safari, or Firefox with its \
+        return Err(
+            "this browser offers no H.264 video, which is what the camera sends; use Chrome, Edge, Safari, or Firefox with its \
                     OpenH264 plugin switched on"
-            .into());
+                .into(),
+        );
     }
     let stream_profile = Profile::read(stream.profile_level_id);
     let candidates = offered.iter().filter_map(|&id| Some((Profile::read(id)?, id)));
     let best = stream_profile.and_then(|wanted| {
-        candidates.filter(|(profile, _)| profile.decodes(wanted)).min_by_key(|(profile, _)| u8::from(*profile != wanted))
+        candidates
+            .filter(|(profile, _)| profile.decodes(wanted))
+            .min_by_key(|(profile, _)| u8::from(*profile != wanted))
     });
     match best {
-        Some((_, [idc, flags, _])) => Ok(Choice { profile_level_id: u32::from_be_bytes([0, idc, flags, stream.profile_level_id[2]]) }),
+        Some((_, [idc, flags, _])) => Ok(Choice {
+            profile_level_id: u32::from_be_bytes([0, idc, flags, stream.profile_level_id[2]]),
+        }),
         None => {
-            let offered: Vec<String> = offered.iter().map(|id| id.iter().map(|byte| format!("{byte:02x}")).collect()).collect();
+            let offered: Vec<String> = offered
+                .iter()
+                .map(|id| id.iter().map(|byte| format!("{byte:02x}")).collect())
+                .collect();
             Err(format!(
                 "the camera sends H.264 with profile-level-id {sent}, and this browser decodes only {}; set the camera to Constrained \
                  Baseline, which every browser shows",
@@ -96,11 +105,17 @@ fn offered_h264(sdp: &str) -> Vec<[u8; 3]> {
         .filter(|(payload_type, _)| h264.contains(payload_type))
         .filter_map(|(_, parameters)| {
             let value = |key: &str| {
-                parameters.split(';').filter_map(|pair| pair.trim().split_once('=')).find(|(name, _)| *name == key).map(|(_, value)| value)
+                parameters
+                    .split(';')
+                    .filter_map(|pair| pair.trim().split_once('='))
+                    .find(|(name, _)| *name == key)
+                    .map(|(_, value)| value)
             };
             (value("packetization-mode") == Some("1")).then_some(())?;
             // Baseline, level 1: what RFC 6184 takes a missing id for.
-            let id = u32::from_str_radix(value("profile-level-id").unwrap_or("42000a"), 16).ok()?.to_be_bytes();
+            let id = u32::from_str_radix(value("profile-level-id").unwrap_or("42000a"), 16)
+                .ok()?
+                .to_be_bytes();
             (id[0] == 0).then_some([id[1], id[2], id[3]])
         })
         .collect()
@@ -111,7 +126,11 @@ pub fn declare_size(answer: &str, stream: StreamFormat) -> String {
     let mut lines = Vec::new();
     let mut in_video = false;
     for line in answer.lines() {
-        in_video = if line.starts_with("m=") { line.starts_with("m=video") } else { in_video };
+        in_video = if line.starts_with("m=") {
+            line.starts_with("m=video")
+        } else {
+            in_video
+        };
         lines.push(line.to_owned());
         let payload_type = line.strip_prefix("a=rtpmap:").and_then(|rest| rest.split_once(' '));
         if let (true, Some((payload_type, codec))) = (in_video, payload_type)
@@ -134,27 +153,58 @@ mod tests {
         a=rtpmap:117 H264/90000\r\na=fmtp:117 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=4d001f\r\n";
 
     fn stream(profile_level_id: [u8; 3]) -> StreamFormat {
-        StreamFormat { width: 1280, height: 720, profile_level_id }
+        StreamFormat {
+            width: 1280,
+            height: 720,
+            profile_level_id,
+        }
     }
 
     #[test]
     fn the_same_profile_is_taken_with_the_streams_own_level() {
-        assert_eq!(choose(CHROMIUM, stream([0x42, 0xc0, 0x28])), Ok(Choice { profile_level_id: 0x42_e0_28 }));
-        assert_eq!(choose(CHROMIUM, stream([0x4d, 0x00, 0x28])), Ok(Choice { profile_level_id: 0x4d_00_28 }));
-        assert_eq!(choose(CHROMIUM, stream([0x42, 0x00, 0x1f])), Ok(Choice { profile_level_id: 0x42_00_1f }));
+        assert_eq!(
+            choose(CHROMIUM, stream([0x42, 0xc0, 0x28])),
+            Ok(Choice {
+                profile_level_id: 0x42_e0_28
+            })
+        );
+        assert_eq!(
+            choose(CHROMIUM, stream([0x4d, 0x00, 0x28])),
+            Ok(Choice {
+                profile_level_id: 0x4d_00_28
+            })
+        );
+        assert_eq!(
+            choose(CHROMIUM, stream([0x42, 0x00, 0x1f])),
+            Ok(Choice {
+                profile_level_id: 0x42_00_1f
+            })
+        );
     }
 
     #[test]
     fn a_profile_that_no_offered_decoder_knows_is_refused_with_both_sides_named() {
         let error = choose(CHROMIUM, stream([0x64, 0x00, 0x28])).expect_err("High is not offered");
-        assert!(error.contains("640028") && error.contains("42e01f") && error.contains("Constrained Baseline"), "{error}");
+        assert!(
+            error.contains("640028") && error.contains("42e01f") && error.contains("Constrained Baseline"),
+            "{error}"
+        );
         let with_high_444 = CHROMIUM.replace("4d001f", "f4001f");
-        assert_eq!(choose(&with_high_444, stream([0x64, 0x00, 0x28])), Ok(Choice { profile_level_id: 0xf4_00_28 }));
+        assert_eq!(
+            choose(&with_high_444, stream([0x64, 0x00, 0x28])),
+            Ok(Choice {
+                profile_level_id: 0xf4_00_28
+            })
+        );
     }
 
     #[test]
     fn an_offer_without_h264_is_refused() {
-        let error = choose("m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 VP8/90000\r\n", stream([0x42, 0xe0, 0x1f])).expect_err("no H.264");
+        let error = choose(
+            "m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=rtpmap:96 VP8/90000\r\n",
+            stream([0x42, 0xe0, 0x1f]),
+        )
+        .expect_err("no H.264");
         assert!(error.contains("H.264"), "{error}");
         let mode_0_only = "a=rtpmap:107 H264/90000\r\na=fmtp:107 packetization-mode=0;profile-level-id=42e01f\r\n";
         choose(mode_0_only, stream([0x42, 0xe0, 0x1f])).expect_err("packetization-mode 1 is needed");
@@ -162,7 +212,13 @@ mod tests {
 
     #[test]
     fn the_answer_tells_the_size() {
-        let answer = declare_size("v=0\r\nm=video 9 X 96\r\na=rtpmap:96 H264/90000\r\na=mid:0\r\n", stream([0x42, 0xe0, 0x1f]));
-        assert!(answer.contains("a=rtpmap:96 H264/90000\r\na=imageattr:96 send [x=1280,y=720]\r\n"), "{answer}");
+        let answer = declare_size(
+            "v=0\r\nm=video 9 X 96\r\na=rtpmap:96 H264/90000\r\na=mid:0\r\n",
+            stream([0x42, 0xe0, 0x1f]),
+        );
+        assert!(
+            answer.contains("a=rtpmap:96 H264/90000\r\na=imageattr:96 send [x=1280,y=720]\r\n"),
+            "{answer}"
+        );
     }
 }

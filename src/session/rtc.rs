@@ -31,7 +31,9 @@ pub fn build(certificate: &DtlsCert, choice: Choice, start_bitrate: Bitrate, now
         .enable_bwe(Some(str0m::bwe::Bitrate::bps(start_bitrate.as_bps())))
         .set_extension(10, Extension::PlayoutDelay)
         .set_extension(11, Extension::AbsoluteCaptureTime);
-    config.codec_config().add_h264(96.into(), Some(97.into()), true, choice.profile_level_id);
+    config
+        .codec_config()
+        .add_h264(96.into(), Some(97.into()), true, choice.profile_level_id);
     // On a LAN the first check is answered in a millisecond; a lost one need not cost the default quarter of a second.
     config.set_initial_stun_rto(Duration::from_millis(100));
     config.build(now)
@@ -48,7 +50,10 @@ pub fn accept(rtc: &mut Rtc, sdp: &str, locals: &[SocketAddr]) -> Result<String,
             rtc.add_local_candidate(candidate);
         }
     }
-    let answer = rtc.sdp_api().accept_offer(offer).map_err(|error| format!("the offer can't be answered: {error}"))?;
+    let answer = rtc
+        .sdp_api()
+        .accept_offer(offer)
+        .map_err(|error| format!("the offer can't be answered: {error}"))?;
     Ok(answer.to_sdp_string())
 }
 

@@ -2,6 +2,10 @@
 //!
 //! Single-planar and memory-mapped; the buffer's type and memory are set in one place ([`CaptureQueue::empty_buffer`]), where
 //! planes and DMABUF would come in.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the kernel's stamps are compared with the clock they were taken from"
+)]
 
 use std::io;
 use std::os::fd::BorrowedFd;

@@ -1,0 +1,194 @@
+//! What requests do. A method has one definition and one implementation, whichever carrier brought it.
+
+mod nonce;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use self::nonce::Nonces;
+use crate::hub::Hub;
+use crate::net::{Command, DriverHandle};
+use crate::protocol::{
+    Candidates, Close, DeviceInfo, Envelope, ErrorCode, Hello, HelloReply, IceServer, Limits, MAX_MESSAGE_BYTES, Message, Offer, PeerId,
+    Reply, Request, Role, RpcError, StreamInfo, SystemInfo, TransportPolicy, VERSION, params,
+};
+
+/// Everything a peer can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    Hello,
+    Offer,
+    Candidates,
+    Close,
+    /// Answered by the session itself, which alone knows when the request came.
+    Clock,
+    KeyFrame,
+    Info,
+}
+
+impl Method {
+    const ALL: [(Self, &'static str, Role); 7] = [
+        (Self::Hello, "session.hello", Role::View),
+        (Self::Offer, "session.offer", Role::View),
+        (Self::Candidates, "session.candidates", Role::View),
+        (Self::Close, "session.close", Role::View),
+        (Self::Clock, "session.clock", Role::View),
+        (Self::KeyFrame, "camera.keyframe", Role::View),
+        (Self::Info, "system.info", Role::View),
+    ];
+}
+
+/// What the device tells its viewers in `hello`.
+pub struct Announcement {
+    pub device: DeviceInfo,
+    pub ice_servers: Vec<IceServer>,
+    pub transport_policy: TransportPolicy,
+    pub max_viewers: u32,
+}
+
+/// Carries requests out.
+pub struct Dispatcher {
+    announcement: Announcement,
+    streams: Vec<Arc<Hub>>,
+    driver: DriverHandle,
+    nonces: Nonces,
+    started: Instant,
+    config_error: Mutex<Option<String>>,
+}
+
+impl Dispatcher {
+    /// A dispatcher for a device that started at `started`.
+    ///
+    /// # Errors
+    /// The system gives no random numbers.
+    pub fn new(announcement: Announcement, streams: Vec<Arc<Hub>>, driver: DriverHandle, started: Instant) -> anyhow::Result<Self> {
+        let nonces = Nonces::new(started)?;
+        Ok(Self { announcement, streams, driver, nonces, started, config_error: Mutex::default() })
+    }
+
+    /// Why the running configuration is not the one on disk, if it is not.
+    pub fn set_config_error(&self, error: Option<String>) {
+        *self.config_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    /// Carries one message out; a request gets a reply.
+    pub async fn handle(&self, envelope: Envelope, now: Instant) -> Option<Reply> {
+        let Envelope { peer, role, message } = envelope;
+        match message {
+            Message::Request(Request { id, method, params }) => {
+                let result = self.call(&method, params, &peer, role, now).await;
+                Some(Reply { id: Some(id), result })
+            }
+            Message::Notification(notification) => {
+                if let Err(error) = self.call(&notification.method, notification.params, &peer, role, now).await {
+                    tracing::debug!(%peer, method = notification.method, %error, "notification refused");
+                }
+                None
+            }
+            // This device asks its viewers nothing.
+            Message::Reply(_) => None,
+        }
+    }
+
+    async fn call(&self, method: &str, value: Value, peer: &PeerId, role: Role, now: Instant) -> Result<Value, RpcError> {
+        let Some((method, _, needed)) = Method::ALL.into_iter().find(|(_, name, _)| *name == method) else {
+            let sentence = format!("this device knows no method `{}`", method.chars().take(64).collect::<String>());
+            return Err(RpcError::new(ErrorCode::MethodNotFound, sentence));
+        };
+        if role < needed {
+            return Err(RpcError::new(ErrorCode::Forbidden, "your role does not include this; ask the owner of the device"));
+        }
+        match method {
+            Method::Hello => self.hello(params(value)?, peer, now),
+            Method::Offer => self.offer(params(value)?, peer, role, now).await,
+            Method::Candidates => {
+                let candidates: Candidates = params(value)?;
+                self.driver.send(Command::Candidates { peer: peer.clone(), candidates })?;
+                done()
+            }
+            Method::Close => {
+                let close: Close = params(value)?;
+                self.driver.send(Command::Close { peer: peer.clone(), close })?;
+                done()
+            }
+            Method::Clock => Err(RpcError::new(ErrorCode::Unavailable, "the clock can be asked for over the data channel only")),
+            Method::KeyFrame => {
+                self.driver.send(Command::KeyFrame { peer: peer.clone() })?;
+                done()
+            }
+            Method::Info => self.info(now),
+        }
+    }
+
+    fn hello(&self, hello: Hello, peer: &PeerId, now: Instant) -> Result<Value, RpcError> {
+        if hello.version < VERSION {
+            let sentence = format!("this device speaks protocol version {VERSION}, the viewer only {}; load the page anew", hello.version);
+            return Err(RpcError::new(ErrorCode::InvalidParams, sentence));
+        }
+        let announcement = &self.announcement;
+        result(&HelloReply {
+            version: VERSION,
+            device: announcement.device.clone(),
+            methods: Method::ALL.iter().map(|(_, name, _)| (*name).to_owned()).collect(),
+            nonce: self.nonces.make(peer, now),
+            clock_ms: self.clock_ms(now),
+            ice_servers: announcement.ice_servers.clone(),
+            ice_transport_policy: announcement.transport_policy,
+            streams: self.streams.iter().map(|hub| stream_info(hub)).collect(),
+            limits: Limits { viewers: announcement.max_viewers, message_bytes: MAX_MESSAGE_BYTES },
+        })
+    }
+
+    async fn offer(&self, offer: Offer, peer: &PeerId, role: Role, now: Instant) -> Result<Value, RpcError> {
+        let expired = |sentence: &str| {
+            RpcError::new(ErrorCode::Expired, sentence)
+                .with("nonce", self.nonces.make(peer, now).into())
+                .with("clock_ms", self.clock_ms(now).into())
+        };
+        if !self.nonces.is_good(&offer.nonce, peer, now) {
+            return Err(expired("the nonce is not of this boot, or too old; offer again with the new one"));
+        }
+        if self.clock_ms(now) > offer.expires_ms {
+            return Err(expired("the offer came too late; offer again"));
+        }
+        let (reply, answer) = oneshot::channel();
+        self.driver.send(Command::Offer { peer: peer.clone(), role, offer, reply })?;
+        let answer = answer.await.map_err(|_| RpcError::new(ErrorCode::Unavailable, "the device is shutting down"))?;
+        result(&answer?)
+    }
+
+    fn info(&self, now: Instant) -> Result<Value, RpcError> {
+        result(&SystemInfo {
+            device: self.announcement.device.clone(),
+            uptime_secs: now.saturating_duration_since(self.started).as_secs(),
+            viewers: self.driver.viewers(),
+            config_error: self.config_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        })
+    }
+
+    fn clock_ms(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+fn stream_info(hub: &Hub) -> StreamInfo {
+    let format = hub.format();
+    StreamInfo {
+        name: hub.name().to_owned(),
+        width: format.map(|format| format.width),
+        height: format.map(|format| format.height),
+        profile_level_id: format.map(|format| format.profile_level_hex()),
+    }
+}
+
+fn result(value: &impl Serialize) -> Result<Value, RpcError> {
+    serde_json::to_value(value).map_err(|error| RpcError::new(ErrorCode::Unavailable, format!("the reply can't be written: {error}")))
+}
+
+fn done() -> Result<Value, RpcError> {
+    Ok(Value::Object(serde_json::Map::new()))
+}

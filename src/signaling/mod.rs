@@ -1,0 +1,21 @@
+//! The carriers of protocol messages.
+
+mod backoff;
+pub mod mqtt;
+mod replies;
+mod tls;
+
+use crate::protocol::{Message, PeerId, Role};
+
+/// A message on its way to a viewer.
+#[derive(Debug)]
+pub struct Outgoing {
+    pub peer: PeerId,
+    pub message: Message,
+}
+
+/// What a peer may do. Until pairing exists everybody who reaches the broker may watch, and nothing more.
+#[must_use]
+pub fn role_of(_peer: &PeerId) -> Role {
+    Role::View
+}

@@ -1,0 +1,300 @@
+//! The MQTT carrier: one connection that comes back by itself.
+//!
+//! The connection's task only polls and waits; what comes in goes to [`run`], which answers. A broker that is away costs
+//! running sessions nothing: they need it only to begin and to restart.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use bytes::Bytes;
+use rumqttc::mqttbytes::QoS;
+use rumqttc::{
+    AsyncClient, Broker as Target, ConnectProperties, Event, EventLoop, IncomingPacketSizeLimit, LastWill, LastWillProperties, MqttOptions,
+    Packet, Publish, PublishOptions, PublishProperties, RetainForwardRule, SubscribeFilterInput, TlsConfiguration, Transport,
+};
+use tokio::sync::{mpsc, watch};
+
+use super::backoff::Backoff;
+use super::replies::{Admission, Replies};
+use super::{Outgoing, role_of, tls};
+use crate::config::{Broker, BrokerScheme};
+use crate::control::Dispatcher;
+use crate::protocol::{DeviceId, Envelope, ErrorCode, MAX_MESSAGE_BYTES, Message, PeerId, Reply, RpcError, Status, Topics};
+
+/// What the broker may send us in one packet: a message, its topic and its properties.
+const MAX_PACKET_BYTES: u32 = MAX_MESSAGE_BYTES as u32 + 4_096;
+
+/// Messages that may wait for the broker to take them.
+const MAX_QUEUED: usize = 64;
+
+/// An answer that comes later is worthless: the viewer has asked again.
+const EXPIRY_SECS: u32 = 15;
+
+/// A connection that was up for this long was a good one: the next failure starts from the shortest pause.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// How long a goodbye may take.
+const GOODBYE: Duration = Duration::from_millis(800);
+
+/// What the carrier works with.
+pub struct Carrier {
+    pub device: DeviceId,
+    pub broker: Broker,
+    pub dispatcher: Arc<Dispatcher>,
+    /// The retained status, published again at each change.
+    pub status: watch::Receiver<Status>,
+    /// Messages of the device's own accord.
+    pub outgoing: mpsc::Receiver<Outgoing>,
+    /// Turns true when it is time to say goodbye.
+    pub stop: watch::Receiver<bool>,
+}
+
+enum Incoming {
+    Connected,
+    Published(Box<Publish>),
+    Lost,
+}
+
+/// Where and how a reply goes.
+struct Answer {
+    peer: PeerId,
+    topic: String,
+    correlation: Option<Bytes>,
+    reply: Reply,
+}
+
+/// Runs the carrier until it is told to stop.
+///
+/// # Errors
+/// The broker's address or certificates can't be used at all. A broker that is away is no error.
+pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
+    let Carrier { device, broker, dispatcher, mut status, mut outgoing, mut stop } = carrier;
+    let topics = Topics::new(&device);
+    let options = options(&device, &broker, &topics, &status.borrow())?;
+    let (client, eventloop) = AsyncClient::builder(options).capacity(MAX_QUEUED).build();
+    let (sender, mut incoming) = mpsc::channel(MAX_QUEUED);
+    let name = broker.url.as_ref().map(ToString::to_string).unwrap_or_default();
+    let poll = tokio::spawn(poll(eventloop, sender, Backoff::new(broker.reconnect_max), name, now));
+    let (answer, mut answers) = mpsc::channel::<Answer>(MAX_QUEUED);
+    let mut inbox = Inbox { topics, client, dispatcher, answer, replies: Replies::default() };
+    let mut connected = false;
+
+    loop {
+        tokio::select! {
+            event = incoming.recv() => match event {
+                Some(Incoming::Connected) => {
+                    connected = true;
+                    inbox.subscribe();
+                    inbox.publish_status(&status.borrow_and_update());
+                }
+                Some(Incoming::Lost) => connected = false,
+                Some(Incoming::Published(publish)) => inbox.receive(&publish, &status.borrow(), now()),
+                None => anyhow::bail!("the MQTT connection's task ended"),
+            },
+            Some(answer) = answers.recv() => {
+                inbox.replies.answered(&answer.peer, &answer.reply);
+                if connected {
+                    inbox.answer(answer);
+                }
+            }
+            Some(outgoing) = outgoing.recv() => if connected {
+                inbox.send(inbox.topics.to(&outgoing.peer), &outgoing.message, None);
+            },
+            Ok(()) = status.changed() => {
+                let status = status.borrow_and_update();
+                if connected {
+                    inbox.publish_status(&status);
+                }
+            }
+            _ = stop.wait_for(|stop| *stop) => break,
+        }
+    }
+
+    // What the driver said last, then the status, then a clean goodbye, so that the broker does not publish the will.
+    if connected {
+        while let Ok(outgoing) = outgoing.try_recv() {
+            inbox.send(inbox.topics.to(&outgoing.peer), &outgoing.message, None);
+        }
+        inbox.publish_status(&offline(&status.borrow()));
+        let _ = inbox.client.disconnect_with_timeout(GOODBYE).await;
+        let drained = async { while incoming.recv().await.is_some() {} };
+        let _ = tokio::time::timeout(GOODBYE, drained).await;
+    }
+    poll.abort();
+    Ok(())
+}
+
+fn offline(status: &Status) -> Status {
+    Status { online: false, seq: status.seq + 1, ..status.clone() }
+}
+
+/// Polls the connection, and connects again after each failure with a fresh look-up of the broker's name.
+async fn poll(mut eventloop: EventLoop, events: mpsc::Sender<Incoming>, mut backoff: Backoff, broker: String, now: fn() -> Instant) {
+    let mut connected_at: Option<Instant> = None;
+    let mut last_error = String::new();
+    loop {
+        let event = match eventloop.poll().await {
+            Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                tracing::info!(%broker, "connected to the broker");
+                connected_at = Some(now());
+                last_error.clear();
+                Some(Incoming::Connected)
+            }
+            Ok(Event::Incoming(Packet::Publish(publish))) => Some(Incoming::Published(Box::new(publish))),
+            Ok(Event::Incoming(_) | Event::Outgoing(_) | Event::Auth(_)) => None,
+            Err(rumqttc::ConnectionError::RequestsDone) => return,
+            Err(error) => {
+                if connected_at.is_some_and(|at| now().saturating_duration_since(at) >= STABLE) {
+                    backoff.reset();
+                }
+                // The same trouble is told once, not at each try.
+                let error = error.to_string();
+                if connected_at.take().is_some() || error != last_error {
+                    tracing::warn!(%broker, %error, "no connection to the broker; trying again");
+                    last_error = error;
+                }
+                if events.send(Incoming::Lost).await.is_err() {
+                    return;
+                }
+                let mut random = [0];
+                let _ = aws_lc_rs::rand::fill(&mut random);
+                tokio::time::sleep(backoff.pause(random[0])).await;
+                None
+            }
+        };
+        if let Some(event) = event
+            && events.send(event).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn options(device: &DeviceId, broker: &Broker, topics: &Topics, status: &Status) -> anyhow::Result<MqttOptions> {
+    let url = broker.url.as_ref().context("no broker is configured")?;
+    let id = format!("peercam-{device}");
+    let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
+    let tls = || tls::client_config(broker).map(TlsConfiguration::Rustls);
+    let mut options = match url.scheme {
+        BrokerScheme::Tcp => MqttOptions::new(id, Target::tcp(url.host.clone(), url.port)),
+        BrokerScheme::Tls => {
+            let mut options = MqttOptions::new(id, Target::tcp(url.host.clone(), url.port));
+            options.set_transport(Transport::tls_with_config(tls()?));
+            options
+        }
+        BrokerScheme::Ws => {
+            let target = Target::websocket(format!("ws://{host}:{}{}", url.port, url.path)).context("reading broker.url")?;
+            MqttOptions::new(id, target)
+        }
+        BrokerScheme::Wss => {
+            let address = format!("wss://{host}:{}{}", url.port, url.path);
+            MqttOptions::websocket_with_tls_config(id, address, tls()?).context("reading broker.url")?
+        }
+    };
+    options.set_keep_alive(u16::try_from(broker.keep_alive.as_secs()).unwrap_or(u16::MAX));
+    options.set_connect_properties(ConnectProperties { max_packet_size: Some(MAX_PACKET_BYTES), ..ConnectProperties::default() });
+    options.set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(MAX_PACKET_BYTES));
+    match (&broker.username, &broker.password) {
+        (Some(username), Some(password)) => {
+            options.set_credentials(username.clone(), password.reveal().to_owned());
+        }
+        (Some(username), None) => {
+            options.set_username(username.clone());
+        }
+        (None, _) => {}
+    }
+    let message = serde_json::to_vec(&offline(status)).context("writing the last will")?;
+    options.set_last_will(LastWill::new(topics.status(), message, QoS::AtLeastOnce, true, None::<LastWillProperties>));
+    Ok(options)
+}
+
+/// Deals with what comes in, and sends what goes out.
+struct Inbox {
+    topics: Topics,
+    client: AsyncClient,
+    dispatcher: Arc<Dispatcher>,
+    answer: mpsc::Sender<Answer>,
+    replies: Replies,
+}
+
+impl Inbox {
+    /// After each ConnAck: the broker may have forgotten us.
+    fn subscribe(&self) {
+        // What was retained for us is not meant for now; retained as published, a live one is known by its flag.
+        let requests = SubscribeFilterInput::new(self.topics.from_all(), QoS::AtLeastOnce)
+            .preserve_retain(true)
+            .retain_forward_rule(RetainForwardRule::Never);
+        let own_status = SubscribeFilterInput::new(self.topics.status(), QoS::AtLeastOnce);
+        if let Err(error) = self.client.try_subscribe_many([requests, own_status]) {
+            tracing::warn!(%error, "subscribing failed; the next connection tries again");
+        }
+    }
+
+    fn receive(&mut self, publish: &Publish, status: &Status, now: Instant) {
+        let Ok(topic) = std::str::from_utf8(&publish.topic) else { return };
+        if topic == self.topics.status() {
+            // Our own will, published late, or somebody's mischief.
+            if serde_json::from_slice::<Status>(&publish.payload).is_ok_and(|status| !status.online) {
+                self.publish_status(status);
+            }
+            return;
+        }
+        let Some(peer) = self.topics.sender(topic) else { return };
+        if publish.retain {
+            tracing::debug!(%peer, "a retained message was ignored");
+            return;
+        }
+        let properties = publish.properties.as_ref();
+        let wanted = properties.and_then(|properties| properties.response_topic.clone());
+        let topic = wanted.filter(|topic| self.topics.may_answer(&peer, topic)).unwrap_or_else(|| self.topics.to(&peer));
+        let correlation = properties.and_then(|properties| properties.correlation_data.clone());
+        let give = |reply: Reply| Answer { peer: peer.clone(), topic: topic.clone(), correlation: correlation.clone(), reply };
+        let message = match Message::parse(&publish.payload) {
+            Ok(message) => message,
+            Err(reply) => return self.answer(give(*reply)),
+        };
+        if let Message::Request(request) = &message {
+            match self.replies.admit(&peer, &request.id) {
+                Admission::Run => {}
+                Admission::Running => return,
+                Admission::Repeat(reply) => return self.answer(give(*reply)),
+                Admission::Busy => {
+                    let error = RpcError::new(ErrorCode::Busy, "too many requests wait for their replies; ask again in a second");
+                    return self.answer(give(Reply { id: Some(request.id.clone()), result: Err(error) }));
+                }
+            }
+        }
+        let (dispatcher, answers, role) = (Arc::clone(&self.dispatcher), self.answer.clone(), role_of(&peer));
+        tokio::spawn(async move {
+            let envelope = Envelope { peer: peer.clone(), role, message };
+            if let Some(reply) = dispatcher.handle(envelope, now).await {
+                // Fails only when the carrier has ended.
+                let _ = answers.send(Answer { peer, topic, correlation, reply }).await;
+            }
+        });
+    }
+
+    fn answer(&self, answer: Answer) {
+        self.send(answer.topic, &Message::Reply(answer.reply), answer.correlation);
+    }
+
+    fn send(&self, topic: String, message: &Message, correlation: Option<Bytes>) {
+        let properties = PublishProperties {
+            message_expiry_interval: Some(EXPIRY_SECS),
+            correlation_data: correlation,
+            ..PublishProperties::default()
+        };
+        let options = PublishOptions::new(QoS::AtLeastOnce).properties(properties);
+        if let Err(error) = self.client.try_publish(topic, message.to_json().into_bytes(), options) {
+            tracing::warn!(%error, "a message to a viewer was dropped; it asks again by itself");
+        }
+    }
+
+    fn publish_status(&self, status: &Status) {
+        let Ok(json) = serde_json::to_vec(status) else { return };
+        if let Err(error) = self.client.try_publish(self.topics.status(), json, PublishOptions::new(QoS::AtLeastOnce).retained()) {
+            tracing::warn!(%error, "the status could not be published; the next change tries again");
+        }
+    }
+}
