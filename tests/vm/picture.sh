@@ -9,6 +9,6 @@ start_agent first
 
 # It joins with a burst and leaves within a second: two more than are compared.
 timeout 120 peercam-probe --broker tcp://127.0.0.1:1883 --seconds $((SECS + 2)) --json --save /run/saved.h264 > probe.json 2> probe.log ||
-  fail "the viewer: $(tail -n 3 probe.log) $(<probe.json)"
+  fail "the viewer: $(grep '"failed"' probe.json; tail -n 3 probe.log)"
 said=$(uvcip compare "$FILM" /run/saved.h264 $((SECS * FILM_FPS)) 2>&1) || fail "$said"
 say "$said"
