@@ -348,10 +348,14 @@ impl Session {
         {
             self.drain(outbox);
         }
+        self.hang_up(reason, outbox);
+    }
+
+    fn hang_up(&mut self, reason: &str, outbox: &mut Outbox) {
+        self.finish(reason.to_owned(), outbox);
         if self.rtc.close().is_ok() {
             self.drain(outbox);
         }
-        self.finish(reason.to_owned(), outbox);
     }
 
     fn finish(&mut self, reason: String, outbox: &mut Outbox) {
@@ -381,10 +385,8 @@ impl Session {
         if let Some((at, reason)) = self.give_up
             && self.now >= at
         {
-            if self.rtc.close().is_ok() {
-                self.drain(outbox);
-            }
-            return Err(reason.into());
+            self.hang_up(reason, outbox);
+            return Ok(());
         }
         self.rtc
             .handle_input(str0m::Input::Timeout(self.now))
