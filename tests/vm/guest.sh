@@ -1,0 +1,123 @@
+#!/bin/bash
+# Runs in the machine, after init: sets it up, runs the test that /run/vm/env names, powers off.
+# The test's figures go to /run/vm/said, its status to /run/vm/status; whatever the programs wrote is kept beside them.
+# shellcheck source=/dev/null
+. /run/vm/env
+export PATH=$BIN:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin HOME=/run LC_ALL=C
+cd /run/vm || exit
+
+ip link set lo up
+mkdir -p /lib/modules && mount --bind "$MODULES" /lib/modules
+
+# say WORDS: a line for people.
+say() {
+  echo "$*"
+  echo "$*" >> said
+}
+
+fail() {
+  say "FAILED: $*"
+  exit 1
+}
+
+# wait_for SECONDS WHAT COMMAND...: polls until the command succeeds; fails in words if it never does.
+wait_for() {
+  local until=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@"; do
+    [ "$SECONDS" -lt "$until" ] || fail "no $what"
+    pause 0.05
+  done
+}
+
+# pause SECONDS: without starting a process, which is slow here.
+mkfifo /run/never
+exec {NEVER}<> /run/never
+pause() {
+  read -r -t "$1" -u "$NEVER" || true
+}
+
+# The camera's node: sets NODE.
+find_camera() {
+  local name
+  for name in /sys/class/video4linux/*/name; do
+    [ -e "$name" ] || continue
+    [[ $(<"$name") == "Test camera"* ]] || continue
+    # A camera has two nodes; the one with index 0 gives pictures, the other metadata.
+    [ "$(<"${name%name}index")" = 0 ] || continue
+    NODE=/dev/$(basename "${name%/name}")
+    [ -c "$NODE" ] && return
+  done
+  NODE=
+  return 1
+}
+
+no_camera() {
+  ! find_camera
+}
+
+# start_camera: plugs in a camera that shows the film; sets NODE. `echo unplug >&"$CAMERA"` and `echo plug >&"$CAMERA"` follow.
+start_camera() {
+  modprobe -a vhci_hcd uvcvideo || fail "the kernel's modules do not load"
+  mkfifo /run/camera.in
+  uvcip camera "$FILM" "$FILM_SIZE" "$FILM_FPS" < /run/camera.in > camera.log 2>&1 &
+  exec {CAMERA}> /run/camera.in
+  echo plug >&"$CAMERA"
+  wait_for 60 "camera after it was plugged in" find_camera
+  say "camera at $NODE"
+}
+
+# start_agent DEVICE: a broker, and peercam on it with one camera: a device node, or `first` for the first one found.
+start_agent() {
+  local device=
+  [ "$1" = first ] || device="device = \"$1\""
+  cat > /run/mosquitto.conf << END
+listener 1883 127.0.0.1
+allow_anonymous true
+persistence false
+END
+  cat > /run/peercam.toml << END
+[device]
+name = "guest"
+state_dir = "/run/peercam"
+[[camera]]
+name = "camera"
+source = "v4l2"
+$device
+[broker]
+url = "tcp://127.0.0.1:1883"
+END
+  mkdir -p /run/peercam
+  mosquitto -c /run/mosquitto.conf > mosquitto.log 2>&1 &
+  wait_for 60 "broker on port 1883" broker_listens
+  # Every status with the time it came, in seconds.
+  mosquitto_sub -t 'peercam/v1/+/status' -F '%U %p' > statuses.log 2> mosquitto_sub.log &
+  peercam run --config /run/peercam.toml > peercam.log 2>&1 &
+  AGENT=$!
+  wait_for 60 "live camera in the agent's status" status_says '"state":"live"'
+}
+
+broker_listens() {
+  (: < /dev/tcp/127.0.0.1/1883) 2> /dev/null
+}
+
+# status_says TEXT: whether the newest status does.
+status_says() {
+  kill -0 "$AGENT" 2> /dev/null || fail "the agent has ended: $(tail -n 3 peercam.log)"
+  [[ $(tail -n 1 statuses.log) == *"$1"* ]]
+}
+
+# elapsed FROM TO: the seconds between two values of EPOCHREALTIME, to the millisecond.
+elapsed() {
+  local micros=$((${2/./} - ${1/./}))
+  printf '%d.%03d' $((micros / 1000000)) $((micros / 1000 % 1000))
+}
+
+start=$EPOCHREALTIME
+# shellcheck source=/dev/null
+( . "$HERE/$TEST.sh" )
+echo $? > status
+dmesg > dmesg.log
+echo "vm: the test itself took $(elapsed "$start" "$EPOCHREALTIME") s"
+sync
+"$BUSYBOX" poweroff -f

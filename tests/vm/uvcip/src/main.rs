@@ -1,0 +1,77 @@
+//! A UVC camera made of software, given to the kernel over USB/IP, and the judge of what came of its pictures.
+//!
+//! ```text
+//! uvcip camera FILM.h264 640x360 25       commands on stdin, a line each: plug, unplug; ends with stdin
+//! uvcip compare FILM.h264 SAVED.h264 250  are these at least 250 pictures of the film, equal and in order?
+//! ```
+
+mod camera;
+mod descriptors;
+mod film;
+mod usbip;
+
+use std::io::BufRead;
+use std::path::Path;
+use std::process::ExitCode;
+
+use camera::Camera;
+use descriptors::Mode;
+use film::Film;
+
+const USAGE: &str = "usage: uvcip camera FILM WIDTHxHEIGHT FPS | uvcip compare FILM SAVED PICTURES";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments[..] {
+        ["camera", film, size, fps] => run_camera(film, size, fps),
+        ["compare", film, saved, pictures] => compare(film, saved, pictures),
+        _ => Err(USAGE.to_owned()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("uvcip: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_camera(film: &str, size: &str, fps: &str) -> Result<(), String> {
+    let (width, height) = size.split_once('x').ok_or(USAGE)?;
+    let mode = Mode {
+        width: number(width)?,
+        height: number(height)?,
+        fps: number(fps)?,
+    };
+    let mut camera = Camera::new(Film::read(Path::new(film))?, mode);
+    for line in std::io::stdin().lock().lines() {
+        let line = line.map_err(|error| format!("reading commands: {error}"))?;
+        match line.trim() {
+            "plug" => camera.plug()?,
+            "unplug" => camera.unplug(),
+            other => return Err(format!("'{other}' is no command: plug or unplug")),
+        }
+        println!("{}", line.trim());
+    }
+    camera.unplug();
+    Ok(())
+}
+
+fn compare(film: &str, saved: &str, pictures: &str) -> Result<(), String> {
+    let wanted: usize = number(pictures)?;
+    let read = |path: &str| std::fs::read(path).map_err(|error| format!("reading {path}: {error}"));
+    let run = film::compare(&read(film)?, &read(saved)?)?;
+    println!(
+        "{} NAL units of {} pictures, equal and in order, from NAL unit {} of the film's {}",
+        run.units, run.pictures, run.first, run.film_units
+    );
+    if run.pictures < wanted {
+        return Err(format!("{} pictures were saved, {wanted} are wanted", run.pictures));
+    }
+    Ok(())
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("'{text}' is no number; {USAGE}"))
+}
