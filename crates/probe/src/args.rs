@@ -1,0 +1,89 @@
+//! The command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+use crate::thresholds::Thresholds;
+
+const EXIT: &str = "Exit code: 0 if all thresholds are met, 1 if one is missed (the report says which), 2 if the broker or the \
+device can't be reached or the command line is wrong. SIGINT and SIGTERM end the run early, with the report.
+
+Example: peercam-probe --broker tcp://127.0.0.1:1883 --viewers 20 --join-spread-ms 4000 --max-first-key-p95-ms 150";
+
+/// Headless viewers for a peercam device: joins over MQTT, receives over WebRTC, measures.
+///
+/// Prints, for every viewer and for all together: time to the first decodable key frame, frame rate, pictures lost, freezes,
+/// latency from capture to the whole picture received, path and round trip. Nothing is decoded: a picture counts as shown when
+/// it is whole and all pictures since its key frame were.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXIT, after_long_help = EXIT)]
+pub struct Args {
+    /// The broker's URL: tcp://, tls://, ws:// or wss://HOST[:PORT][/PATH].
+    #[arg(long, value_name = "URL")]
+    pub broker: String,
+    /// The device's id; may be left out where the broker knows exactly one.
+    #[arg(long, value_name = "ID")]
+    pub device: Option<String>,
+    /// The stream's name; the device's first one if left out.
+    #[arg(long, value_name = "NAME")]
+    pub stream: Option<String>,
+    /// Viewers at the same time.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub viewers: u16,
+    /// How long to watch after the last viewer has begun to join, in seconds.
+    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds)]
+    pub seconds: f64,
+    /// Viewers join at random moments within this span, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub join_spread_ms: u32,
+    /// The same seed gives the same join moments.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Print one JSON object instead of the table.
+    #[arg(long)]
+    pub json: bool,
+    /// Write the first viewer's stream: Annex B, 4-byte start codes, every NAL unit in order, from the first picture received.
+    #[arg(long, value_name = "FILE.h264")]
+    pub save: Option<PathBuf>,
+    /// Which clock latency is measured with.
+    #[arg(long, value_enum, default_value_t = ClockChoice::Auto)]
+    pub clock: ClockChoice,
+    /// Offer only this local address; may be given more than once. All of this machine's if left out; loopback ones only when
+    /// the broker is on loopback too.
+    #[arg(long, value_name = "IP")]
+    pub address: Vec<IpAddr>,
+    /// How long to wait for the broker, in seconds.
+    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds)]
+    pub connect_secs: f64,
+    /// A PEM file of certificate authorities to trust besides the system's, for tls:// and wss://.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// MQTT user name.
+    #[arg(long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// A file that holds the MQTT password.
+    #[arg(long, value_name = "FILE", requires = "username")]
+    pub password_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub thresholds: Thresholds,
+}
+
+/// Which clock tells when a picture arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ClockChoice {
+    /// `local` for a device on this machine, else `device`.
+    Auto,
+    /// This machine's clock as it is: right on one machine, or where both clocks are kept by PTP or NTP.
+    Local,
+    /// This machine's clock, corrected by the offset measured with `session.clock`.
+    Device,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=86_400.0 * 7.0).contains(&seconds) => Ok(seconds),
+        Ok(_) | Err(_) => Err("a number of seconds from 0 to 604800 is wanted".to_owned()),
+    }
+}

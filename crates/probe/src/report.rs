@@ -1,0 +1,310 @@
+//! What a run measured, for programs (JSON) and for people (a table).
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::args::ClockChoice;
+use crate::moment::Moment;
+use crate::offset::Estimate;
+use crate::samples::{Samples, Summary};
+use crate::viewer::{Failure, Viewer};
+
+/// One run. Times are in milliseconds, `frames_*` are pictures.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    pub device: String,
+    pub viewers: usize,
+    /// How long the whole run took.
+    pub seconds: f64,
+    /// Thresholds that were missed; empty if all is well.
+    pub missed: Vec<String>,
+    pub offer_to_key_ms: Option<Summary>,
+    pub hello_to_key_ms: Option<Summary>,
+    pub latency_ms: Option<Summary>,
+    pub fps: Option<Summary>,
+    pub frames_shown: u64,
+    pub frames_lost: u64,
+    pub frames_undecodable: u64,
+    pub frames_skipped: u64,
+    pub freezes: u64,
+    pub datagram_bytes: u64,
+    /// From the kernel's arrival stamp to this program's attention: large values mean that the probe itself is too slow.
+    pub probe_lag_ms: Option<Summary>,
+    /// The device's statuses during the run, as it sent them, with the milliseconds since the run began.
+    pub statuses: Vec<(f64, serde_json::Value)>,
+    pub save_error: Option<String>,
+    pub per_viewer: Vec<ViewerReport>,
+}
+
+/// One viewer of a run.
+#[derive(Debug, Default, Serialize)]
+pub struct ViewerReport {
+    pub viewer: usize,
+    pub peer: String,
+    /// Why it did not reach the end of the run with a picture, in the device's own words where it has some.
+    pub failed: Option<String>,
+    pub hello_reply_ms: Option<f64>,
+    pub answer_ms: Option<f64>,
+    pub connected_ms: Option<f64>,
+    pub offer_to_key_ms: Option<f64>,
+    pub hello_to_key_ms: Option<f64>,
+    pub fps: Option<f64>,
+    pub frames_shown: u64,
+    pub key_frames: u64,
+    pub frames_lost: u64,
+    pub frames_undecodable: u64,
+    pub frames_skipped: u64,
+    pub frames_malformed: u64,
+    pub nal_units: u64,
+    pub freezes: u64,
+    pub frozen_ms: f64,
+    pub latency_ms: Option<Summary>,
+    /// Which clock `latency_ms` was measured with: `local`, or `device` for ours corrected by `clock_offset`.
+    pub latency_clock: Option<&'static str>,
+    /// The device's capture clock minus ours, by `session.clock`.
+    pub clock_offset: Option<Estimate>,
+    pub interval_ms: Option<Summary>,
+    pub datagram_bytes: u64,
+    pub video_bytes: u64,
+    pub packets: u64,
+    pub packets_lost: u64,
+    pub packets_late: u64,
+    pub nacks: u64,
+    pub plis: u64,
+    pub jitter_ms: Option<f64>,
+    pub rtt_ms: Option<f64>,
+    /// Local address, the device's address, and what kind of candidate that is.
+    pub path: Option<String>,
+    pub control_open_ms: Option<f64>,
+    pub control_round_trip_ms: Option<Summary>,
+    pub control_error: Option<String>,
+    /// The device's own last statistics of this session.
+    pub session_stats: Option<peercam::protocol::SessionStats>,
+}
+
+/// What one viewer hands in: its report, and its delays to be pooled with the others'.
+pub struct Account {
+    pub report: ViewerReport,
+    pub latency_ms: Samples,
+}
+
+impl Account {
+    /// Reads a viewer at the end of its run; `own` are this machine's addresses.
+    pub fn of(index: usize, peer: String, viewer: &Viewer, own: &[IpAddr], choice: ClockChoice, end: Moment) -> Self {
+        let tally = &viewer.tally;
+        let at = viewer.milestones;
+        let end = at.ended.unwrap_or(end);
+        let between = |from: Option<Moment>, to: Option<Moment>| Some(to?.ms_since(from?));
+        let offset = viewer.control.offset.estimate();
+        let local = match choice {
+            ClockChoice::Auto => viewer.is_local(own),
+            ClockChoice::Local => true,
+            ClockChoice::Device => false,
+        };
+        let (clock, shift) = match offset {
+            _ if local => (Some("local"), 0.0),
+            Some(estimate) => (Some("device"), estimate.offset_ms),
+            None => (None, 0.0),
+        };
+        let mut latency_ms = Samples::default();
+        if clock.is_some() {
+            latency_ms.absorb(&tally.delay_ms, shift);
+        }
+        let latency = latency_ms.summary();
+        let ingress = viewer.ingress.as_ref();
+        let failed = match &viewer.failure {
+            Some(failure) => Some(failure.to_string()),
+            None => tally.first_key.is_none().then(|| "no decodable key frame came".to_owned()),
+        };
+        let report = ViewerReport {
+            viewer: index,
+            peer,
+            failed,
+            hello_reply_ms: between(at.hello, at.hello_reply),
+            answer_ms: between(at.offer, at.answer),
+            connected_ms: between(at.offer, at.connected),
+            offer_to_key_ms: between(at.offer, tally.first_key),
+            hello_to_key_ms: between(at.hello, tally.first_key),
+            fps: tally.fps(end),
+            frames_shown: tally.shown,
+            key_frames: tally.key_frames,
+            frames_lost: tally.lost,
+            frames_undecodable: tally.undecodable,
+            frames_skipped: tally.skipped,
+            frames_malformed: tally.malformed,
+            nal_units: tally.nal_units,
+            freezes: tally.freezes,
+            frozen_ms: tally.frozen_ms,
+            latency_ms: latency,
+            latency_clock: latency.and(clock),
+            clock_offset: offset,
+            interval_ms: tally.interval_ms.summary(),
+            datagram_bytes: viewer.datagram_bytes,
+            video_bytes: viewer.video_bytes,
+            packets: viewer.packets,
+            packets_lost: tally.lost_packets,
+            packets_late: viewer.late_packets(),
+            nacks: ingress.map_or(0, |stats| stats.nacks),
+            plis: viewer.plis,
+            jitter_ms: ingress.map(|stats| f64::from(stats.jitter) / 90.0),
+            rtt_ms: viewer
+                .pair
+                .as_ref()
+                .and_then(|pair| pair.current_round_trip_time)
+                .map(|rtt| rtt.as_secs_f64() * 1e3),
+            path: viewer.pair.as_ref().map(|pair| {
+                let kind = viewer.remote_kind(pair.remote.addr);
+                format!("{} to {} ({kind})", pair.local.addr, pair.remote.addr)
+            }),
+            control_open_ms: between(at.offer, viewer.control.open),
+            control_round_trip_ms: viewer.control.round_trip_ms.summary(),
+            control_error: viewer.control.error.clone(),
+            session_stats: viewer.control.stats.clone(),
+        };
+        Self { report, latency_ms }
+    }
+}
+
+impl Report {
+    /// All viewers together; thresholds are not looked at yet.
+    pub fn of(device: String, seconds: f64, lag_ms: &Samples, accounts: Vec<Account>) -> Self {
+        let mut latency_ms = Samples::default();
+        accounts.iter().for_each(|account| latency_ms.absorb(&account.latency_ms, 0.0));
+        let per_viewer: Vec<ViewerReport> = accounts.into_iter().map(|account| account.report).collect();
+        let over = |value: fn(&ViewerReport) -> Option<f64>| {
+            let mut samples = Samples::default();
+            per_viewer.iter().filter_map(value).for_each(|value| samples.push(value));
+            samples.summary()
+        };
+        let sum = |value: fn(&ViewerReport) -> u64| per_viewer.iter().map(value).sum();
+        Self {
+            device,
+            viewers: per_viewer.len(),
+            seconds,
+            missed: Vec::new(),
+            offer_to_key_ms: over(|it| it.offer_to_key_ms),
+            hello_to_key_ms: over(|it| it.hello_to_key_ms),
+            latency_ms: latency_ms.summary(),
+            fps: over(|it| it.fps),
+            frames_shown: sum(|it| it.frames_shown),
+            frames_lost: sum(|it| it.frames_lost),
+            frames_undecodable: sum(|it| it.frames_undecodable),
+            frames_skipped: sum(|it| it.frames_skipped),
+            freezes: sum(|it| it.freezes),
+            datagram_bytes: sum(|it| it.datagram_bytes),
+            probe_lag_ms: lag_ms.summary(),
+            statuses: Vec::new(),
+            save_error: None,
+            per_viewer,
+        }
+    }
+
+    /// Whether nobody at all answered hello.
+    pub fn unreachable(&self) -> bool {
+        self.per_viewer.iter().all(|viewer| viewer.hello_reply_ms.is_none())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable => f.write_str("no reply to session.hello; is the device online, and its id right?"),
+            Self::Refused(reason) => write!(f, "the device refused: {reason}"),
+            Self::Closed(reason) => write!(f, "the device closed the session: {reason}"),
+            Self::Broken(reason) => f.write_str(reason),
+        }
+    }
+}
+
+/// A number with one decimal, or a dash.
+fn one(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"))
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "device {}, {} viewers, {:.1} s", self.device, self.viewers, self.seconds)?;
+        writeln!(f)?;
+        let columns = [
+            "viewer", "key ms", "fps", "shown", "lost", "undec", "skip", "frz", "lat p50", "lat p95", "kbit/s", "nack", "pli", "rtt ms",
+        ];
+        let widths = [6, 8, 7, 7, 5, 5, 5, 4, 8, 8, 8, 5, 4, 7];
+        let row = |f: &mut fmt::Formatter<'_>, cells: &[String]| {
+            for (cell, width) in cells.iter().zip(widths) {
+                write!(f, "{cell:>width$} ")?;
+            }
+            writeln!(f)
+        };
+        row(f, &columns.map(str::to_owned))?;
+        for it in &self.per_viewer {
+            let watched_ms = it.fps.map(|fps| it.frames_shown as f64 * 1e3 / fps);
+            let cells = [
+                it.viewer.to_string(),
+                one(it.offer_to_key_ms),
+                one(it.fps),
+                it.frames_shown.to_string(),
+                it.frames_lost.to_string(),
+                it.frames_undecodable.to_string(),
+                it.frames_skipped.to_string(),
+                it.freezes.to_string(),
+                one(it.latency_ms.map(|it| it.p50)),
+                one(it.latency_ms.map(|it| it.p95)),
+                watched_ms.map_or_else(|| "-".to_owned(), |ms| format!("{:.0}", it.datagram_bytes as f64 * 8.0 / ms)),
+                it.nacks.to_string(),
+                it.plis.to_string(),
+                one(it.rtt_ms),
+            ];
+            row(f, &cells)?;
+        }
+        writeln!(f)?;
+        let lines = [
+            ("offer to first key frame, ms", self.offer_to_key_ms),
+            ("hello to first key frame, ms", self.hello_to_key_ms),
+            ("capture to whole picture, ms", self.latency_ms),
+            ("pictures a second", self.fps),
+            ("the probe's own lag, ms", self.probe_lag_ms),
+        ];
+        for (what, summary) in lines {
+            match summary {
+                Some(it) => writeln!(
+                    f,
+                    "{what:<30} p50 {:>7.1}  p95 {:>7.1}  max {:>7.1}  min {:>7.1}",
+                    it.p50, it.p95, it.max, it.min
+                )?,
+                None => writeln!(f, "{what:<30} not measured")?,
+            }
+        }
+        if let Some(first) = self.per_viewer.first() {
+            let clock = match (first.latency_clock, first.clock_offset) {
+                (Some("local"), _) => "this machine's own".to_owned(),
+                (Some(_), Some(it)) => format!(
+                    "this machine's, corrected by {:.2} ms (error at most {:.2} ms)",
+                    it.offset_ms, it.error_ms
+                ),
+                (None, _) | (Some(_), None) => "none: no capture times, or no clock exchange".to_owned(),
+            };
+            writeln!(f, "{:<30} {clock}", "clock for latency")?;
+            writeln!(f, "{:<30} {}", "path", first.path.as_deref().unwrap_or("-"))?;
+        }
+        for it in &self.per_viewer {
+            if let Some(reason) = &it.failed {
+                writeln!(f, "viewer {} failed: {reason}", it.viewer)?;
+            }
+            if let Some(error) = &it.control_error {
+                writeln!(f, "viewer {}, data channel: {error}", it.viewer)?;
+            }
+        }
+        if let Some(error) = &self.save_error {
+            writeln!(f, "saving failed: {error}")?;
+        }
+        for missed in &self.missed {
+            writeln!(f, "MISSED {missed}")?;
+        }
+        if self.missed.is_empty() {
+            writeln!(f, "all thresholds met")?;
+        }
+        Ok(())
+    }
+}
