@@ -39,6 +39,8 @@ const DOORS: &[(&str, &str, &str)] = &[
         "the broker's address, user and back-off come as one parsed section",
     ),
     ("http", "config", "the page's address comes as one parsed section"),
+    ("control", "hub", "a request names a stream, and asks its encoder for a key frame"),
+    ("control", "net", "what concerns a session goes to the driver that owns it"),
     ("net", "hub", "the driver takes pictures from its subscriptions"),
     ("net", "media", "what it takes from them"),
     ("net", "protocol", "the driver hands `Envelope`s to the session that they are for"),

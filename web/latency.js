@@ -15,6 +15,7 @@ const NTP_TO_UNIX_MS = 2_208_988_800_000;
 const RTP_TICKS_PER_MS = 90;
 /** Crystals drift apart by up to 100 ppm: 3 ms in this time, so that an older sample is worth less than a new one with a longer way. */
 const WINDOW_MS = 30_000;
+const DRIFT_MS = 3;
 /** Frames over which the shown value is the median: about a second. */
 const MEDIAN_FRAMES = 30;
 
@@ -42,8 +43,12 @@ export class ClockSync {
     if (!(roundTrip >= 0) || remoteSent < remoteReceived) return;
     const offset = (remoteReceived - sent + (remoteSent - received)) / 2;
     // The way there may have taken all of the round trip or nothing of it.
-    this.#samples = this.#samples.filter((sample) => received - sample.at < WINDOW_MS);
-    this.#samples.push({ at: received, offset, error: roundTrip / 2 });
+    const error = roundTrip / 2;
+    // Older samples that can't be true together with this one are from before a clock was set, or stood still while the phone slept.
+    this.#samples = this.#samples.filter(
+      (sample) => received - sample.at < WINDOW_MS && Math.abs(sample.offset - offset) <= sample.error + error + DRIFT_MS,
+    );
+    this.#samples.push({ at: received, offset, error });
   }
 
   /** @returns {ClockOffset | undefined} */

@@ -161,7 +161,8 @@ export class Viewer {
     }
     const { status } = this.situation;
     this.#boot = status?.online ? status.boot : undefined;
-    this.#change({ phase: 'asking', seen: false });
+    // A refusal stays readable while it is tried again.
+    this.#change({ phase: this.situation.phase === 'refused' ? 'refused' : 'asking', seen: false });
     const session = new Session({
       rpc: this.signaling.rpc,
       reachable: () => this.signaling.connected,
@@ -171,9 +172,13 @@ export class Viewer {
       signal,
       onHello: (hello) => {
         const stream = this.config.stream ?? hello.streams[0]?.name;
-        this.#change({ phase: 'connecting', name: hello.device.name, stream, unanswered: 0 });
+        this.#change({ name: hello.device.name, stream, unanswered: 0 });
+        if (this.situation.phase === 'asking') this.#change({ phase: 'connecting' });
       },
-      onStream: (stream) => this.player.attach(stream),
+      onStream: (stream) => {
+        this.#change({ phase: 'connecting' });
+        this.player.attach(stream);
+      },
     });
     this.session = session;
     this.statsReader = new StatsReader();
@@ -211,7 +216,7 @@ export class Viewer {
   #afterFailure(error) {
     if (error instanceof Again) return 0;
     if (error instanceof NoReply) {
-      if (this.signaling.connected) this.#change({ unanswered: this.situation.unanswered + 1 });
+      if (this.signaling.connected) this.#change({ phase: 'asking', unanswered: this.situation.unanswered + 1 });
       // The wait for the reply was pause enough.
       return this.#backoff.firstMs;
     }

@@ -47,6 +47,8 @@ export function describe(now) {
     case 'waiting':
       return describeWaiting(now, name);
     case 'refused':
+      // Whoever says farewell is gone a moment later.
+      if (now.status && !now.status.online) return describeOffline(now, name);
       return say(now.error ?? `${name} refused`, 'Trying again by itself.');
   }
 }
@@ -78,9 +80,10 @@ function describeAsking(now, name) {
  * @param {Situation} now
  * @param {string} name
  */
-function describeOffline({ offlineSince }, name) {
+function describeOffline({ offlineSince, phase, error }, name) {
   const since = offlineSince ? ` since ${clock(offlineSince)}` : '';
-  return say(`${name} is offline${since}`, 'Waiting for it; the picture starts by itself.');
+  const farewell = phase === 'refused' && error ? `${error} ` : '';
+  return say(`${name} is offline${since}`, `${farewell}Waiting for it; the picture starts by itself.`);
 }
 
 /**

@@ -353,6 +353,11 @@ impl Session {
         if told {
             self.drain(outbox);
         }
+        self.hang_up(reason, outbox);
+    }
+
+    fn hang_up(&mut self, reason: &str, outbox: &mut Outbox) {
+        self.finish(reason.to_owned(), outbox);
         if self.rtc.close().is_ok() {
             self.drain(outbox);
         }
@@ -385,10 +390,8 @@ impl Session {
         if let Some((at, reason)) = self.give_up
             && self.now >= at
         {
-            if self.rtc.close().is_ok() {
-                self.drain(outbox);
-            }
-            return Err(reason.into());
+            self.hang_up(reason, outbox);
+            return Ok(());
         }
         self.rtc
             .handle_input(str0m::Input::Timeout(self.now))

@@ -33,6 +33,13 @@ test('the shortest way wins, until it is too old', () => {
   assert.equal(clock.best()?.error, 25);
 });
 
+test('after a sleep in which the page’s clock stood still, the old offset is forgotten', () => {
+  const clock = new ClockSync();
+  clock.add(exchange(1e12, 1, 1, 100));
+  clock.add(exchange(1e12 + 500, 20, 20, 600_100));
+  assert.deepEqual(clock.best(), { offset: 600_100, error: 20 });
+});
+
 test('a clock that was set during an exchange spoils nothing', () => {
   const clock = new ClockSync();
   clock.add({ sent: 1000, remoteReceived: 5000, remoteSent: 4000, received: 1010 });

@@ -41,6 +41,7 @@ test('every situation has its words', () => {
     [{ phase: 'waiting', status: camera('starting') }, 'The camera “main” is starting…'],
     [{ phase: 'waiting', status: camera('unsupported') }, 'The camera “main” sends what no browser can show'],
     [{ phase: 'refused', error: 'All 20 seats are taken.' }, 'All 20 seats are taken.'],
+    [{ phase: 'refused', error: 'The agent is being stopped.', status: gone }, 'Garden is offline'],
     [{ phase: 'failed', error: 'why' }, 'This can’t work yet'],
   ];
   for (const [news, title] of table) assert.equal(words(news)?.title, title, JSON.stringify(news));

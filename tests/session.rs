@@ -1,0 +1,14 @@
+//! Our session against a str0m client, in virtual time over an emulated network: one behaviour a file.
+
+mod session {
+    mod pair;
+
+    mod clock_is_told;
+    mod foreign_restart_refused;
+    mod join_delivers_every_picture;
+    mod loss_recovers;
+    mod lost_path_gives_up;
+    mod requests_are_bounded;
+    mod restart_keeps_the_channel;
+    mod viewer_without_h264_refused;
+}

@@ -1,0 +1,30 @@
+use std::time::Duration;
+
+use peercam::session::Event;
+
+use super::pair::Pair;
+
+fn closed(pair: &Pair) -> Option<String> {
+    pair.events.iter().find_map(|event| match event {
+        Event::Closed(reason) => Some(reason.clone()),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_viewer_whose_path_is_lost_is_given_up_in_the_end() {
+    let mut pair = Pair::connected(Duration::from_millis(5));
+    pair.cut();
+    pair.run_until(Duration::from_secs(60), |pair| pair.device.is_closed());
+    let reason = closed(&pair).expect("a reason");
+    assert!(reason.contains("lost"), "{reason}");
+}
+
+#[test]
+fn a_viewer_that_never_comes_is_given_up_after_15_seconds() {
+    let mut pair = Pair::new(Duration::from_millis(5));
+    pair.cut();
+    pair.run_until(Duration::from_secs(16), |pair| pair.device.is_closed());
+    let reason = closed(&pair).expect("a reason");
+    assert!(reason.contains("no network path"), "{reason}");
+}

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# ./dev soak [MINUTES]: what takes too long for every change. Prints, and keeps, docs/results/DATE-soak.md.
+# shellcheck disable=SC2317 # section calls the functions
+set -euo pipefail
+# shellcheck source=tests/soak/common.sh
+. "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/common.sh"
+
+minutes=${1:-30}
+cargo build --locked
+cargo build --release --locked
+start_agent 4
+result soak
+
+# joins ROUNDS: each with its own random moments.
+joins() {
+  local seed
+  for ((seed = 1; seed <= $1; seed++)); do
+    probe --viewers 20 --join-spread-ms 4000 --seconds 6 --seed "$seed" --max-hello-first-key-p95-ms 150 || return
+  done
+}
+section "20 viewers join, 10 rounds" joins 10
+
+# steady MINUTES: nothing is lost, and memory does not grow by more than 8 MiB once it has settled.
+steady() {
+  local before after
+  before=$(memory_kib "$agent")
+  probe --viewers 20 --seconds $(($1 * 60)) --max-lost-frames 0 --max-freezes 0 || return
+  after=$(memory_kib "$agent")
+  echo "memory: $before KiB before, $after KiB after"
+  [ $((after - before)) -lt 8192 ]
+}
+section "20 viewers for $minutes minutes" steady "$minutes"
+
+# coming_and_going ROUNDS: sessions leave nothing behind.
+coming_and_going() {
+  local before after round
+  probe --viewers 50 --seconds 2 >/dev/null || return
+  before=$(memory_kib "$agent")
+  for ((round = 1; round <= $1; round++)); do probe --viewers 50 --join-spread-ms 500 --seconds 2 --seed "$round" >/dev/null || return; done
+  after=$(memory_kib "$agent")
+  echo "memory: $before KiB after 50 sessions, $after KiB after $((50 + 50 * $1))"
+  [ $((after - before)) -lt 8192 ]
+}
+section "2,000 sessions come and go" coming_and_going 40
+
+section "real camera in a VM, again and again" sh -c 'for round in 1 2 3 4 5; do tests/vm/run.sh || exit; done'
+
+if [ "$(id -u)" = 0 ]; then
+  section "a clean Debian 12" tests/soak/clean_machine.sh
+else
+  printf '\nA clean Debian 12 was not tried: that needs root.\n'
+fi
+exit $((failed > 0))
