@@ -166,6 +166,10 @@ impl Session {
         let choice = offer::choose(sdp, setup.format).map_err(|sentence| RpcError::new(ErrorCode::UnsupportedCodec, sentence))?;
         let mut rtc = rtc::build(setup.certificate, choice, setup.bitrate, now);
         let answer = rtc::accept(&mut rtc, sdp, setup.locals).map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
+        if !offer::sends_video(&answer) {
+            let sentence = "the offer asks for no video: it needs a video section that receives";
+            return Err(RpcError::new(ErrorCode::InvalidParams, sentence));
+        }
         // A random start hides how long the stream has run (RFC 3550, 5.1); below 2^15 the roll-over counter starts at zero.
         let seq_no = setup.id.bytes().fold(0u64, |sum, byte| (sum * 31 + u64::from(byte)) % (1 << 15));
         let mut session = Self {
@@ -343,9 +347,10 @@ impl Session {
             return;
         }
         self.now = self.now.max(now);
-        if let Some(message) = farewell
-            && self.say(message).is_ok()
-        {
+        let told = farewell.is_some_and(|message| self.say(message).is_ok());
+        // Before the stack ends: its own end is no news any more, and this is the reason.
+        self.finish(reason.to_owned(), outbox);
+        if told {
             self.drain(outbox);
         }
         self.hang_up(reason, outbox);

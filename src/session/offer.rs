@@ -121,6 +121,14 @@ fn offered_h264(sdp: &str) -> Vec<[u8; 3]> {
         .collect()
 }
 
+/// Whether an answer has a video section that is not rejected and in which this device sends.
+pub fn sends_video(answer: &str) -> bool {
+    answer.split("\r\nm=").skip(1).any(|section| {
+        let accepted = section.starts_with("video ") && !section.starts_with("video 0 ");
+        accepted && section.lines().any(|line| line == "a=sendonly" || line == "a=sendrecv")
+    })
+}
+
 /// Adds what the stream is to an answer's video section: its size (RFC 6236), which the stack doesn't write.
 pub fn declare_size(answer: &str, stream: StreamFormat) -> String {
     let mut lines = Vec::new();

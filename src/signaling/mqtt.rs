@@ -11,7 +11,8 @@ use bytes::Bytes;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::{
     AsyncClient, Broker as Target, ConnectProperties, Event, EventLoop, IncomingPacketSizeLimit, LastWill, LastWillProperties, MqttOptions,
-    Packet, Publish, PublishOptions, PublishProperties, RetainForwardRule, SubscribeFilterInput, TlsConfiguration, Transport,
+    Packet, Publish, PublishOptions, PublishProperties, RetainForwardRule, SubscribeFilterInput, SubscribeReasonCode, TlsConfiguration,
+    Transport,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -52,6 +53,7 @@ pub struct Carrier {
 
 enum Incoming {
     Connected,
+    Subscribed,
     Published(Box<Publish>),
     Lost,
 }
@@ -79,6 +81,9 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
     let (answer, mut answers) = mpsc::channel::<Answer>(MAX_QUEUED);
     let mut inbox = Inbox { topics, client, dispatcher, answer, replies: Replies::default() };
     let mut connected = false;
+    // Whoever reads "online" may ask at once, so it is said when requests can come. The client gives no order of its own: it
+    // may send a publish before a subscription that was asked for earlier.
+    let mut announced = false;
 
     loop {
         tokio::select! {
@@ -86,9 +91,12 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
                 Some(Incoming::Connected) => {
                     connected = true;
                     inbox.subscribe();
+                }
+                Some(Incoming::Subscribed) => {
+                    announced = true;
                     inbox.publish_status(&status.borrow_and_update());
                 }
-                Some(Incoming::Lost) => connected = false,
+                Some(Incoming::Lost) => (connected, announced) = (false, false),
                 Some(Incoming::Published(publish)) => inbox.receive(&publish, &status.borrow(), now()),
                 None => anyhow::bail!("the MQTT connection's task ended"),
             },
@@ -103,7 +111,7 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
             },
             Ok(()) = status.changed() => {
                 let status = status.borrow_and_update();
-                if connected {
+                if announced {
                     inbox.publish_status(&status);
                 }
             }
@@ -140,6 +148,13 @@ async fn poll(mut eventloop: EventLoop, events: mpsc::Sender<Incoming>, mut back
                 connected_at = Some(now());
                 last_error.clear();
                 Some(Incoming::Connected)
+            }
+            Ok(Event::Incoming(Packet::SubAck(ack))) => {
+                let refused = ack.return_codes.iter().any(|code| !matches!(code, SubscribeReasonCode::Success(_)));
+                if refused {
+                    tracing::warn!(%broker, codes = ?ack.return_codes, "the broker refuses a subscription; does its access list allow it?");
+                }
+                Some(Incoming::Subscribed)
             }
             Ok(Event::Incoming(Packet::Publish(publish))) => Some(Incoming::Published(Box::new(publish))),
             Ok(Event::Incoming(_) | Event::Outgoing(_) | Event::Auth(_)) => None,

@@ -1,0 +1,77 @@
+//! A real mosquitto of the test's own.
+
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::process::Running;
+use super::{SOON, free_port, until};
+
+/// Where Debian puts it; elsewhere it is looked for in the search path.
+const DEBIAN: &str = "/usr/sbin/mosquitto";
+
+/// A broker without accounts. What it retains dies with it.
+pub struct Broker {
+    folder: TempDir,
+    pub address: SocketAddr,
+    process: Option<Running>,
+}
+
+impl Broker {
+    /// A broker on a free port of 127.0.0.1.
+    pub fn start() -> Self {
+        let mut broker = Self::at(SocketAddr::from(([127, 0, 0, 1], free_port())));
+        broker.run();
+        broker
+    }
+
+    /// A broker that will listen at `address`, but does not run yet.
+    pub fn at(address: SocketAddr) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        // Without a limit on what waits for a slow client: a burst is meant to reach the agent.
+        let config = format!(
+            "listener {} {}\nallow_anonymous true\npersistence false\nuser root\nmax_queued_messages 0\n",
+            address.port(),
+            address.ip()
+        );
+        fs::write(folder.path().join("mosquitto.conf"), config).expect("a file");
+        Self {
+            folder,
+            address,
+            process: None,
+        }
+    }
+
+    /// Starts it, first or again, and waits until it can be reached.
+    pub fn run(&mut self) {
+        let program = if Path::new(DEBIAN).exists() { DEBIAN } else { "mosquitto" };
+        let mut process = Running::start(
+            Command::new(program).arg("-c").arg(self.folder.path().join("mosquitto.conf")),
+            "mosquitto (apt install mosquitto)",
+        );
+        until("mosquitto listens", SOON, || {
+            assert!(process.is_alive(), "mosquitto ended at once: {}", process.log());
+            TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).ok()
+        });
+        self.process = Some(process);
+    }
+
+    /// Kills it: connections break without a word.
+    pub fn kill(&mut self) {
+        self.process.take().expect("a running broker").kill();
+    }
+
+    /// Stops it in its tracks: connections stay and nothing moves any more.
+    pub fn freeze(&self) {
+        self.process.as_ref().expect("a running broker").signal("STOP");
+    }
+
+    /// As the configuration names it.
+    pub fn url(&self) -> String {
+        format!("tcp://{}", self.address)
+    }
+}
