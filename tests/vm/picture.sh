@@ -7,9 +7,14 @@ peercam devices > devices.log || fail "peercam devices: $(<devices.log)"
 grep -q H264 devices.log || fail "peercam devices does not list the camera's H.264: $(<devices.log)"
 start_agent first
 
-# The whole film's length: a viewer may begin again at a key frame while it joins, and then still has the seconds wanted.
+# On a busy machine the agent may have to drop pictures for a viewer that is late; it does so up to a key frame, and the
+# viewer watches until it has seen the seconds that are wanted in one piece. What it saved must be the film's in any case.
+saved_in_one_piece() {
+  read_saved
+  uvcip compare "$FILM" /run/saved.h264 $((SECS * FILM_FPS)) > compare.log 2>&1
+}
 start_viewer
-PAUSE=1 wait_for 120 "$(stat -c %s "$FILM") bytes at the viewer" saved_more_than "$(stat -c %s "$FILM")"
+PAUSE=1 wait_for $((10 * SECS)) "$SECS s in one piece at the viewer" saved_in_one_piece
 stop_viewer
-said=$(uvcip compare "$FILM" /run/saved.h264 $((SECS * FILM_FPS)) 2>&1) || fail "$said"
-say "$said"
+saved_in_one_piece || fail "$(<compare.log)"
+say "$(<compare.log)"
