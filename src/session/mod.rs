@@ -347,10 +347,9 @@ impl Session {
             return;
         }
         self.now = self.now.max(now);
-        let told = farewell.is_some_and(|message| self.say(message).is_ok());
-        // Before the stack ends: its own end is no news any more, and this is the reason.
-        self.finish(reason.to_owned(), outbox);
-        if told {
+        if let Some(message) = farewell
+            && self.say(message).is_ok()
+        {
             self.drain(outbox);
         }
         self.hang_up(reason, outbox);

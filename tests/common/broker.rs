@@ -34,7 +34,7 @@ impl Broker {
         let folder = tempfile::tempdir().expect("a folder");
         // Without a limit on what waits for a slow client: a burst is meant to reach the agent.
         let config = format!(
-            "listener {} {}\nallow_anonymous true\npersistence false\nuser root\nmax_queued_messages 0\n",
+            "listener {} {}\nallow_anonymous true\npersistence false\nuser root\nmax_queued_messages 0\nlog_type all\n",
             address.port(),
             address.ip()
         );
