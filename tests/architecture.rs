@@ -46,8 +46,16 @@ const DOORS: &[(&str, &str, &str)] = &[
     ("net", "media", "what it takes from them"),
     ("net", "protocol", "the driver hands `Envelope`s to the session that they are for"),
     ("net", "config", "addresses and port come as one parsed section"),
-    ("signaling", "control", "the carrier hands its `Envelope`s to the dispatcher and awaits the replies"),
-    ("control", "net", "what concerns a session is carried out by the driver that owns it"),
+    (
+        "signaling",
+        "control",
+        "the carrier hands its `Envelope`s to the dispatcher and awaits the replies",
+    ),
+    (
+        "control",
+        "net",
+        "what concerns a session is carried out by the driver that owns it",
+    ),
     ("control", "hub", "hello tells the streams and their formats"),
 ];
 
