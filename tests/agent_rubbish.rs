@@ -19,7 +19,7 @@ fn a_wrong_call_gets_the_standard_code_and_a_sentence() {
     for (method, params, code, reason, word) in [
         ("camera.explode", json!({}), -32601, "method_not_found", "camera.explode"),
         ("session.hello", json!({}), -32602, "invalid_params", "version"),
-        ("session.hello", json!({ "version": "one" }), -32602, "invalid_params", "version"),
+        ("session.hello", json!({ "version": "one" }), -32602, "invalid_params", "one"),
         (
             "session.hello",
             json!({ "version": 1, "colour": "red" }),
