@@ -142,7 +142,7 @@ export class Signaling {
   #publish(text) {
     if (!this.connected || !this.#client) throw new NoReply('The broker is not connected.');
     const properties = this.#version === 5 ? { messageExpiryInterval: EXPIRY_SECS } : undefined;
-    this.#client.publish(this.topics.from, text, { qos: 1, properties }, () => {});
+    this.#client.publish(this.topics.from, text, { qos: 0, properties }, () => {});
   }
 
   /** @param {string} why */

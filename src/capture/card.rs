@@ -79,8 +79,8 @@ impl Card {
         let mut title = line(unit / 4, small);
         title.write(&mut card.frame, &format!("PEERCAM TEST CARD  {name}  {width}X{height}"));
         for (n, bar) in BARS.iter().enumerate() {
-            let (left, right) = (n * w / BARS.len() & !1, ((n + 1) * w / BARS.len()) & !1);
-            fill(&mut card.frame, left, 8 * unit & !1, right - left, 2 * unit & !1, *bar);
+            let (left, right) = ((n * w / BARS.len()) & !1, ((n + 1) * w / BARS.len()) & !1);
+            fill(&mut card.frame, left, (8 * unit) & !1, right - left, (2 * unit) & !1, *bar);
         }
         card.lane(0, w, BLACK);
         card

@@ -262,12 +262,15 @@ fn set_format(device: &Device, size: Option<(NonZeroU32, NonZeroU32)>) -> Result
 
 /// A rate that the camera doesn't have is no reason to show nothing.
 fn set_rate(device: &Device, fps: u32) {
+    let path = device.path().display();
     match device.set_rate(fps) {
         Ok(Some(got)) if (got - f64::from(fps)).abs() < 0.5 => {}
         Ok(got) => {
-            tracing::warn!(device = %device.path().display(), wanted = fps, ?got, "the camera does not offer the rate in camera.fps")
+            tracing::warn!(device = %path, wanted = fps, ?got, "the camera does not offer the rate in camera.fps");
         }
-        Err(error) => tracing::warn!(device = %device.path().display(), wanted = fps, %error, "the camera's rate cannot be set"),
+        Err(error) => {
+            tracing::warn!(device = %path, wanted = fps, %error, "the camera's rate cannot be set");
+        }
     }
 }
 
