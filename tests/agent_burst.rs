@@ -43,6 +43,8 @@ fn ten_thousand_requests_of_one_client_keep_no_other_from_being_answered() {
     let heard = mallory.hear(SOON, |heard| heard.message.get("id").cloned());
     assert!(heard.is_some(), "the burst reached the device: some of it is answered");
     assert!(device.process().is_alive(), "the agent still runs");
+    let log = device.process().log();
+    println!("the agent wrote {} lines into its log, {} about dropped messages", log.lines().count(), log.matches("dropped").count());
     mallory
         .call("session.hello", &json!({ "version": 1 }))
         .expect("even who asked too much is answered again");
