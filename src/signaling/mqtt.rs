@@ -17,6 +17,7 @@ use rumqttc::{
 use tokio::sync::{mpsc, watch};
 
 use super::backoff::Backoff;
+use super::pace::{Pace, Verdict};
 use super::replies::{Admission, Replies};
 use super::{Outgoing, role_of, tls};
 use crate::config::{Broker, BrokerScheme};
@@ -79,7 +80,7 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
     let name = broker.url.as_ref().map(ToString::to_string).unwrap_or_default();
     let poll = tokio::spawn(poll(eventloop, sender, Backoff::new(broker.reconnect_max), name, now));
     let (answer, mut answers) = mpsc::channel::<Answer>(MAX_QUEUED);
-    let mut inbox = Inbox { topics, client, dispatcher, answer, replies: Replies::default() };
+    let mut inbox = Inbox { topics, client, dispatcher, answer, replies: Replies::default(), pace: Pace::default() };
     let mut connected = false;
     // Whoever reads "online" may ask at once, so it is said when requests can come. The client gives no order of its own: it
     // may send a publish before a subscription that was asked for earlier.
@@ -234,6 +235,7 @@ struct Inbox {
     dispatcher: Arc<Dispatcher>,
     answer: mpsc::Sender<Answer>,
     replies: Replies,
+    pace: Pace,
 }
 
 impl Inbox {
@@ -263,6 +265,10 @@ impl Inbox {
             tracing::debug!(%peer, "a retained message was ignored");
             return;
         }
+        let verdict = self.pace.admit(&peer, now);
+        if verdict == Verdict::Ignore {
+            return;
+        }
         let properties = publish.properties.as_ref();
         let wanted = properties.and_then(|properties| properties.response_topic.clone());
         let topic = wanted.filter(|topic| self.topics.may_answer(&peer, topic)).unwrap_or_else(|| self.topics.to(&peer));
@@ -273,7 +279,11 @@ impl Inbox {
             Err(reply) => return self.answer(give(*reply)),
         };
         if let Message::Request(request) = &message {
-            match self.replies.admit(&peer, &request.id) {
+            let admission = match verdict {
+                Verdict::Take => self.replies.admit(&peer, &request.id),
+                Verdict::Refuse | Verdict::Ignore => Admission::Busy,
+            };
+            match admission {
                 Admission::Run => {}
                 Admission::Running => return,
                 Admission::Repeat(reply) => return self.answer(give(*reply)),
