@@ -71,7 +71,11 @@ mod tests {
         assert!(verdicts[33..].iter().all(|verdict| *verdict == Verdict::Ignore));
         assert_eq!(pace.admit(&alice, now), Verdict::Take, "another peer's burst costs alice nothing");
 
-        assert_eq!(pace.admit(&mallory, now + 2 * COST), Verdict::Take, "what is ignored costs nothing either");
+        assert_eq!(
+            pace.admit(&mallory, now + 2 * COST),
+            Verdict::Take,
+            "what is ignored costs nothing either"
+        );
         assert_eq!(pace.admit(&mallory, now + Duration::from_secs(60)), Verdict::Take);
     }
 
