@@ -20,7 +20,7 @@ fn ten_thousand_requests_of_one_client_keep_no_other_from_being_answered() {
     let mut device = Device::online(&broker);
     let mut alice = device.peer(broker.address, "alice");
     let mallory = device.peer(broker.address, "mallory");
-    let topic = mallory.from_topic();
+    let topic = mallory.request_topic();
     for id in 0..10_000 {
         mallory.publish(
             &topic,

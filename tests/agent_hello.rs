@@ -121,12 +121,12 @@ fn retained_requests_are_ignored_whenever_they_were_published() {
 
     // While it runs: the broker passes it on at once, marked as retained.
     let mut alice = device.peer(broker.address, "alice");
-    alice.publish(&alice.from_topic(), poison("while-running"), retained.clone());
+    alice.publish(&alice.request_topic(), poison("while-running"), retained.clone());
     alice.hello();
     // A restarted agent finds it there.
     device.take_process().kill();
     let mut bob = device.peer(broker.address, "bob");
-    bob.publish(&bob.from_topic(), poison("before-start"), retained);
+    bob.publish(&bob.request_topic(), poison("before-start"), retained);
     // A second subscriber proves that the broker keeps both.
     let mut witness = Peer::join(broker.address, device.id(), "witness");
     witness.subscribe(&format!("peercam/v1/{}/from/+", device.id()));

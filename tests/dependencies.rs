@@ -167,6 +167,6 @@ fn everything_comes_from_the_public_registry() {
             .get("source")
             .map_or("this workspace", |source| source.as_str().expect("a string"));
         let known = ["this workspace", "registry+https://github.com/rust-lang/crates.io-index"].contains(&source);
-        assert!(known, "{} comes from {source}", package["name"]);
+        assert!(known, "{:?} comes from {source}", package["name"]);
     }
 }

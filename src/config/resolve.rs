@@ -73,7 +73,7 @@ impl<'a> Resolver<'a> {
             network,
             http,
             limits: Limits {
-                viewers: file.limits.viewers.map_or(number(20), |viewers| viewers.non_zero()),
+                viewers: file.limits.viewers.map_or(number(20), super::value::Whole::non_zero),
             },
             log: Log {
                 filter: file.log.filter.map_or_else(|| "info".to_owned(), |Text(filter)| filter.0),
@@ -149,7 +149,7 @@ impl<'a> Resolver<'a> {
             let Text(Size(width, height)) = size.get_ref();
             (*width, *height)
         });
-        let fps = table.fps.map(|fps| fps.non_zero());
+        let fps = table.fps.map(super::value::Whole::non_zero);
         let source = match kind {
             SourceKind::V4l2 => Source::V4l2 {
                 device: match table.device {
@@ -241,8 +241,8 @@ impl<'a> Resolver<'a> {
             ca_file,
             client_cert_file,
             client_key_file,
-            keep_alive: table.keep_alive_secs.map_or(DEFAULT_KEEP_ALIVE, |secs| secs.seconds()),
-            reconnect_max: table.reconnect_max_secs.map_or(DEFAULT_RECONNECT_MAX, |secs| secs.seconds()),
+            keep_alive: table.keep_alive_secs.map_or(DEFAULT_KEEP_ALIVE, super::value::Whole::seconds),
+            reconnect_max: table.reconnect_max_secs.map_or(DEFAULT_RECONNECT_MAX, super::value::Whole::seconds),
             page_url: table.page_url.map(|Text(url)| url.0),
         })
     }

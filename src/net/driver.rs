@@ -148,7 +148,7 @@ impl Driver {
             for _ in 0..BATCHES_A_TURN {
                 let (sessions, clock) = (&mut self.sessions, &self.clock);
                 let received = self.sockets[index].receive(&mut self.buffers, clock, |datagram| {
-                    changed.extend(sessions.datagram(&datagram, clock))
+                    changed.extend(sessions.datagram(&datagram, clock));
                 });
                 match received {
                     Ok(0) => break,

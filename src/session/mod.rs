@@ -3,7 +3,9 @@
 //! The driver gives it the time with every [`Input`] and takes what it has to say from an [`Outbox`]. After each input the
 //! stack is drained until it only waits for a timeout: one mutation, then drain.
 
+mod channel;
 mod offer;
+mod outgoing;
 mod rtc;
 
 use std::collections::VecDeque;
@@ -15,28 +17,16 @@ use str0m::channel::ChannelId;
 use str0m::config::DtlsCert;
 use str0m::media::{Mid, Pt};
 use str0m::net::{Protocol, Receive};
-use str0m::rtp::{AbsCaptureTime, ExtensionValues, RtpWrite};
-use str0m::stats::PeerStats;
 use str0m::{IceConnectionState, Rtc};
 
 use crate::media::{AccessUnit, Bitrate, StreamFormat};
-use crate::protocol::{Clock, ErrorCode, Message, PeerId, Playout, Reply, Request, Role, RpcError, SessionStats};
+use crate::protocol::{ErrorCode, Message, PeerId, Playout, Role, RpcError};
 
 /// A viewer that has not connected by then never will: browsers give up after about as long.
 const CONNECT_TIME: Duration = Duration::from_secs(15);
 
 /// How long a lost connection may take to come back, by itself or by an ICE restart.
 const LOST_TIME: Duration = Duration::from_secs(20);
-
-/// Requests of one viewer that may wait for their replies.
-const MAX_REQUESTS: usize = 16;
-
-/// How fast pictures are sent to a viewer who has to catch up with the newest one. A whole group of pictures at once would
-/// overrun the receiver's socket; at this rate 4 s of video take about half a second.
-const CATCH_UP: Bitrate = Bitrate::kbps(20_000);
-
-/// More loss than this in a second is congestion; radio links lose a few per cent without any.
-const CONGESTION_LOSS: f32 = 0.05;
 
 /// What a session starts from.
 pub struct Setup<'a> {
@@ -153,8 +143,8 @@ pub struct Session {
     /// Not before then may the next picture be sent.
     ready_at: Instant,
     estimate: Option<Bitrate>,
-    /// Share of the packets that were lost in the last second.
-    loss: f32,
+    /// For how many seconds in a row packets have been lost.
+    lossy_secs: u32,
     /// Bits a second sent in the last second.
     sent_rate: u64,
     sent_before: Option<(u64, Instant)>,
@@ -197,7 +187,7 @@ impl Session {
             give_up: Some((now + CONNECT_TIME, "no network path to the viewer was found")),
             ready_at: now,
             estimate: None,
-            loss: 0.0,
+            lossy_secs: 0,
             sent_rate: 0,
             sent_before: None,
             requests: 0,
@@ -412,57 +402,6 @@ impl Session {
             .map_err(|error| format!("the connection failed: {error}"))
     }
 
-    fn picture(&mut self, unit: &AccessUnit, payloads: &[std::sync::Arc<[u8]>], backlog: u64, clock: &WallClock) {
-        let Some((mid, pt)) = self.media else { return };
-        let mut api = self.rtc.direct_api();
-        let Some(stream) = api.stream_tx_by_mid(mid, None) else { return };
-        let at_once = str0m::media::MediaTime::from_90khz(0);
-        let delay = match self.playout {
-            Playout::Realtime => Some(at_once),
-            Playout::Smooth => None,
-        };
-        let captured = AbsCaptureTime {
-            capture_time: clock.at(unit.captured),
-            clock_offset: None,
-        };
-        let mut bytes = 0;
-        for (index, payload) in payloads.iter().enumerate() {
-            let extensions = ExtensionValues {
-                abs_capture_time: Some(captured),
-                play_delay_min: delay,
-                play_delay_max: delay,
-                ..ExtensionValues::default()
-            };
-            let packet = RtpWrite::new(
-                pt,
-                self.seq_no.into(),
-                unit.time.rtp(),
-                unit.captured,
-                std::sync::Arc::clone(payload),
-            )
-            .marker(index + 1 == payloads.len())
-            .ext_vals(extensions)
-            .nackable(true);
-            stream.write_rtp(packet);
-            self.seq_no += 1;
-            bytes += payload.len() as u64;
-        }
-        if backlog > 0 {
-            self.ready_at = self.now + Duration::from_nanos(bytes * 8 * 1_000_000_000 / CATCH_UP.as_bps());
-        }
-    }
-
-    fn say(&mut self, message: &Message) -> Result<(), String> {
-        let Some(mut channel) = self.channel.and_then(|id| self.rtc.channel(id)) else {
-            return Ok(());
-        };
-        match channel.write(false, message.to_json().as_bytes()) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err("the viewer does not read its data channel".into()),
-            Err(error) => Err(format!("the data channel failed: {error}")),
-        }
-    }
-
     fn candidates(&mut self, candidates: &[String]) {
         for line in candidates {
             // A `.local` name can't be resolved here; the viewer's own checks tell its address (peer-reflexive).
@@ -481,51 +420,6 @@ impl Session {
         if !added.is_empty() {
             outbox.events.push(Event::Candidates(added));
         }
-    }
-
-    fn drain_and_answer(&mut self, clock: &WallClock, outbox: &mut Outbox) {
-        let heard = outbox.events.len();
-        self.drain(outbox);
-        // What the session answers by itself: the clock, and a viewer that asks faster than it listens.
-        let mut index = heard;
-        while index < outbox.events.len() {
-            let reply = match &outbox.events[index] {
-                Event::Message(Message::Request(request)) => self.own_reply(request, clock),
-                _ => None,
-            };
-            match reply {
-                Some(reply) => {
-                    outbox.events.remove(index);
-                    if let Err(reason) = self.say(&Message::Reply(reply)) {
-                        return self.finish(reason, outbox);
-                    }
-                    self.drain(outbox);
-                }
-                None => index += 1,
-            }
-        }
-    }
-
-    fn own_reply(&mut self, request: &Request, clock: &WallClock) -> Option<Reply> {
-        let id = Some(request.id.clone());
-        if request.method == "session.clock" {
-            let now = clock.unix_ms(self.now);
-            let result = serde_json::to_value(Clock {
-                received_ms: now,
-                sent_ms: now,
-            })
-            .unwrap_or_default();
-            return Some(Reply { id, result: Ok(result) });
-        }
-        if self.requests >= MAX_REQUESTS {
-            let sentence = format!("{MAX_REQUESTS} requests wait for their replies already; ask again after the next reply");
-            return Some(Reply {
-                id,
-                result: Err(RpcError::new(ErrorCode::Busy, sentence)),
-            });
-        }
-        self.requests += 1;
-        None
     }
 
     /// Takes everything out of the stack. Events are dealt with only once it is drained, since dealing with one may change it.
@@ -583,44 +477,5 @@ impl Session {
             str0m::Event::Closed => self.finish("the viewer left".into(), outbox),
             _ => {}
         }
-    }
-
-    /// Pictures leave at once, unless the path is known to be too narrow for them: then the stack spreads their packets, and
-    /// what it can't send in time is dropped up to a key frame. An estimate alone is no such knowledge: on a busy machine it
-    /// falls with the jitter of its timers while every packet arrives.
-    fn pace(&mut self) {
-        let Some((mid, _)) = self.media else { return };
-        let needed = self.sent_rate.max(self.target.as_bps() / 4);
-        let too_little = self.estimate.is_some_and(|estimate| estimate.as_bps() < needed);
-        let narrow = too_little && self.loss >= CONGESTION_LOSS;
-        let desired = str0m::bwe::Bitrate::bps(self.target.as_bps() * 3 / 2);
-        self.rtc.bwe().set_bitrate(str0m::bwe::Bitrate::ZERO, desired);
-        if let Some(stream) = self.rtc.direct_api().stream_tx_by_mid(mid, None) {
-            stream.set_unpaced(!narrow);
-        }
-    }
-
-    fn note_stats(&mut self, stats: &PeerStats) {
-        let (sent, at) = self
-            .sent_before
-            .replace((stats.peer_bytes_tx, stats.timestamp))
-            .unwrap_or((0, stats.timestamp));
-        let elapsed = stats.timestamp.saturating_duration_since(at).as_millis() as u64;
-        if elapsed > 0 {
-            self.sent_rate = stats.peer_bytes_tx.saturating_sub(sent) * 8_000 / elapsed;
-        }
-        self.loss = stats.egress_loss_fraction.unwrap_or(0.0);
-        self.pace();
-        self.tell_stats();
-    }
-
-    fn tell_stats(&mut self) {
-        let stats = SessionStats {
-            estimate_bps: self.estimate.map(Bitrate::as_bps),
-            target_bps: self.target.as_bps(),
-            dropped: self.dropped,
-        };
-        // Only a hint: a full channel shows at the next message that matters.
-        let _ = self.say(&Message::notification("session.stats", &stats));
     }
 }

@@ -47,7 +47,7 @@ benchTest('mosquitto signals as the embedded broker does, and the page works fro
   await viewer.plays(FIRST_PICTURE_MS);
   const count = await viewer.countFrames(10_000);
   console.log(`mosquitto: decoded ${count.decoded} frames in ${count.secs.toFixed(2)} s, ${count.freezes} freezes`);
-  assert.ok(count.decoded > 0.98 * 30 * count.secs, `over 98 % are decoded, not ${count.decoded} in ${count.secs} s`);
+  assert.ok(count.decoded > 0.98 * count.made, `over 98 % are decoded, not ${count.decoded} of ${count.made}`);
   assert.equal(count.freezes, 0);
   const info = await viewer.rpc('system.info');
   assert.equal(info.device.id, device);
@@ -122,7 +122,7 @@ benchTest('the broker goes away and comes back: the running session does not not
   await eventually('page and broker find each other again', BACK_MS, () => viewer.page.evaluate(() => window.peercam.broker()));
   const to = await viewer.counters();
   console.log(`without a broker: ${away.decoded} frames in ${away.secs.toFixed(2)} s`);
-  assert.ok(away.decoded > 0.98 * 30 * away.secs, `frames go on: ${away.decoded} in ${away.secs} s`);
+  assert.ok(away.decoded > 0.98 * away.made, `frames go on: ${away.decoded} of ${away.made}`);
   assert.equal(to.freezeCount - from.freezeCount, 0, 'no freeze');
   assert.equal(await viewer.session(), before, 'it is still the same session');
   assert.ok((await viewer.rpc('system.info')).uptime_secs >= 0);

@@ -21,14 +21,14 @@ before(async () => {
 after(() => shared.run());
 
 /**
- * Over 98 % of the frames that a source of `fps` makes are decoded, and the picture never freezes.
+ * Over 98 % of the frames that the source makes are decoded, and the picture never freezes.
  * @param {import('./browser.mjs').Viewer} viewer
- * @param {number} fps
  */
-async function expectSmooth(viewer, fps) {
+async function expectSmooth(viewer) {
   const count = await viewer.countFrames(COUNT_MS);
-  console.log(`decoded ${count.decoded} frames in ${count.secs.toFixed(2)} s, ${count.freezes} freezes, ${count.lost} packets lost`);
-  assert.ok(count.decoded > 0.98 * fps * count.secs, `over 98 % of ${fps} frames/s are decoded, not ${count.decoded} in ${count.secs} s`);
+  console.log(`decoded ${count.decoded} of ${count.made} frames in ${count.secs.toFixed(2)} s, ${count.freezes} freezes, ${count.lost} packets lost`);
+  assert.ok(count.decoded > 0.98 * count.made, `over 98 % of the frames are decoded, not ${count.decoded} of ${count.made}`);
+  assert.ok(count.made > 15 * count.secs, `the source makes frames: ${count.made} in ${count.secs} s`);
   assert.equal(count.freezes, 0, 'the picture never freezes');
 }
 
@@ -36,7 +36,7 @@ for (const [name, size] of [['desktop', DESKTOP], ['phone', PHONE]]) {
   test(`the demo plays at ${name} size, and says how old the picture is`, async () => {
     const viewer = await openViewer(browser, `${cardUrl}&stats=1`, size);
     await viewer.plays(FIRST_PICTURE_MS);
-    await expectSmooth(viewer, 30);
+    await expectSmooth(viewer);
 
     const info = await viewer.rpc('system.info');
     assert.ok(info.device.id && info.viewers >= 1, `system.info over the data channel is answered: ${JSON.stringify(info)}`);
@@ -100,7 +100,7 @@ test('a file plays as smoothly', async () => {
     const url = await startDemo(cleanup, ['--file', await makeFile(cleanup)]);
     const viewer = await openViewer(browser, `${url}&stats=1`);
     await viewer.plays(FIRST_PICTURE_MS);
-    await expectSmooth(viewer, 30);
+    await expectSmooth(viewer);
     assert.match((await viewer.stat('Latency')) ?? '', /^\d+ ms ± \d+$/);
     await viewer.screenshot('file');
     assert.deepEqual(viewer.faults, []);

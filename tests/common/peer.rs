@@ -157,7 +157,7 @@ impl Peer {
     }
 
     /// The topic on which this peer speaks to the device.
-    pub fn from_topic(&self) -> String {
+    pub fn request_topic(&self) -> String {
         format!("peercam/v1/{}/from/{}", self.device, self.name)
     }
 
@@ -168,7 +168,7 @@ impl Peer {
 
     /// Sends bytes to the device.
     pub fn send(&self, payload: impl Into<Vec<u8>>) {
-        self.publish(&self.from_topic(), payload, PublishOptions::at_least_once());
+        self.publish(&self.request_topic(), payload, PublishOptions::at_least_once());
     }
 
     /// Sends a request that names where its reply is wanted.
@@ -179,7 +179,7 @@ impl Peer {
             ..PublishProperties::default()
         };
         self.publish(
-            &self.from_topic(),
+            &self.request_topic(),
             payload.to_string(),
             PublishOptions::at_least_once().properties(properties),
         );

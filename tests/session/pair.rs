@@ -51,7 +51,7 @@ struct Wire {
 impl Wire {
     fn carry(&mut self, now: Instant, bytes: &[u8]) {
         self.count += 1;
-        let lost = self.cut || (self.lose_every > 0 && self.count % self.lose_every == 0);
+        let lost = self.cut || (self.lose_every > 0 && self.count.is_multiple_of(self.lose_every));
         if !lost {
             self.flying.push_back((now + self.delay, bytes.to_vec()));
         }

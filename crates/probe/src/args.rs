@@ -20,7 +20,7 @@ Example: peercam-probe --broker tcp://127.0.0.1:1883 --viewers 20 --join-spread-
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXIT, after_long_help = EXIT)]
 pub struct Args {
-    /// The broker's URL: tcp://, tls://, ws:// or wss://HOST[:PORT][/PATH].
+    /// The broker's URL: `tcp://`, `tls://`, `ws://` or `wss://`, then `HOST[:PORT][/PATH]`.
     #[arg(long, value_name = "URL")]
     pub broker: String,
     /// The device's id; may be left out where the broker knows exactly one.

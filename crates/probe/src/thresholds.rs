@@ -84,7 +84,8 @@ impl Thresholds {
                     viewer.frames_shown
                 ));
             }
-            let counts: [(&str, fn(&ViewerReport) -> u64, Option<u64>); 3] = [
+            type Count = fn(&ViewerReport) -> u64;
+            let counts: [(&str, Count, Option<u64>); 3] = [
                 (
                     "pictures lost or undecodable",
                     |it| it.frames_lost + it.frames_undecodable,

@@ -1,0 +1,96 @@
+//! What leaves for the viewer: pictures, and at what pace.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use str0m::rtp::{AbsCaptureTime, ExtensionValues, RtpWrite};
+use str0m::stats::PeerStats;
+
+use super::{Session, WallClock};
+use crate::media::{AccessUnit, Bitrate};
+use crate::protocol::{Message, Playout, SessionStats};
+
+/// How fast pictures are sent to a viewer who has to catch up with the newest one. A whole group of pictures at once would
+/// overrun the receiver's socket; at this rate 4 s of video take about half a second.
+const CATCH_UP: Bitrate = Bitrate::kbps(20_000);
+
+/// More loss than this in a second is congestion; radio links lose a few per cent without any.
+const CONGESTION_LOSS: f32 = 0.05;
+
+/// A path that was away for a moment loses much at once; one that is too narrow goes on losing.
+const CONGESTION_SECS: u32 = 3;
+
+impl Session {
+    pub(super) fn picture(&mut self, unit: &AccessUnit, payloads: &[Arc<[u8]>], backlog: u64, clock: &WallClock) {
+        let Some((mid, pt)) = self.media else { return };
+        let mut api = self.rtc.direct_api();
+        let Some(stream) = api.stream_tx_by_mid(mid, None) else { return };
+        let at_once = str0m::media::MediaTime::from_90khz(0);
+        let delay = match self.playout {
+            Playout::Realtime => Some(at_once),
+            Playout::Smooth => None,
+        };
+        let captured = AbsCaptureTime {
+            capture_time: clock.at(unit.captured),
+            clock_offset: None,
+        };
+        let mut bytes = 0;
+        for (index, payload) in payloads.iter().enumerate() {
+            let extensions = ExtensionValues {
+                abs_capture_time: Some(captured),
+                play_delay_min: delay,
+                play_delay_max: delay,
+                ..ExtensionValues::default()
+            };
+            let packet = RtpWrite::new(pt, self.seq_no.into(), unit.time.rtp(), unit.captured, Arc::clone(payload))
+                .marker(index + 1 == payloads.len())
+                .ext_vals(extensions)
+                .nackable(true);
+            stream.write_rtp(packet);
+            self.seq_no += 1;
+            bytes += payload.len() as u64;
+        }
+        if backlog > 0 {
+            self.ready_at = self.now + Duration::from_nanos(bytes * 8 * 1_000_000_000 / CATCH_UP.as_bps());
+        }
+    }
+
+    /// Pictures leave at once, unless the path is known to be too narrow for them: then the stack spreads their packets, and
+    /// what it can't send in time is dropped up to a key frame. An estimate alone is no such knowledge: on a busy machine it
+    /// falls with the jitter of its timers while every packet arrives.
+    pub(super) fn pace(&mut self) {
+        let Some((mid, _)) = self.media else { return };
+        let needed = self.sent_rate.max(self.target.as_bps() / 4);
+        let too_little = self.estimate.is_some_and(|estimate| estimate.as_bps() < needed);
+        let narrow = too_little && self.lossy_secs >= CONGESTION_SECS;
+        let desired = str0m::bwe::Bitrate::bps(self.target.as_bps() * 3 / 2);
+        self.rtc.bwe().set_bitrate(str0m::bwe::Bitrate::ZERO, desired);
+        if let Some(stream) = self.rtc.direct_api().stream_tx_by_mid(mid, None) {
+            stream.set_unpaced(!narrow);
+        }
+    }
+
+    pub(super) fn note_stats(&mut self, stats: &PeerStats) {
+        let (sent, at) = self
+            .sent_before
+            .replace((stats.peer_bytes_tx, stats.timestamp))
+            .unwrap_or((0, stats.timestamp));
+        let elapsed = stats.timestamp.saturating_duration_since(at).as_millis() as u64;
+        let bits = stats.peer_bytes_tx.saturating_sub(sent) * 8_000;
+        self.sent_rate = bits.checked_div(elapsed).unwrap_or(self.sent_rate);
+        let lossy = stats.egress_loss_fraction.is_some_and(|loss| loss >= CONGESTION_LOSS);
+        self.lossy_secs = if lossy { self.lossy_secs.saturating_add(1) } else { 0 };
+        self.pace();
+        self.tell_stats();
+    }
+
+    fn tell_stats(&mut self) {
+        let stats = SessionStats {
+            estimate_bps: self.estimate.map(Bitrate::as_bps),
+            target_bps: self.target.as_bps(),
+            dropped: self.dropped,
+        };
+        // Only a hint: a full channel shows at the next message that matters.
+        let _ = self.say(&Message::notification("session.stats", &stats));
+    }
+}
