@@ -11,6 +11,7 @@ const UNKNOWN = 'n/a';
  * @property {import('./latency.js').Latency | undefined} latency
  * @property {import('./protocol.js').SessionStats | undefined} device
  * @property {boolean} broker whether signaling is connected
+ * @property {import('./protocol.js').Status | undefined} [status] what the device last said of itself
  */
 
 /**
@@ -18,7 +19,7 @@ const UNKNOWN = 'n/a';
  * @param {Readings} readings
  * @returns {[label: string, value: string][]}
  */
-export function rows({ stats, latency, device, broker }) {
+export function rows({ stats, latency, device, broker, status }) {
   return [
     ['Latency', latency ? `${latency.medianMs.toFixed(0)} ms ± ${Math.max(1, Math.ceil(latency.errorMs))}` : UNKNOWN],
     ['Frames', stats?.fps === undefined ? UNKNOWN : `${stats.fps.toFixed(0)} /s`],
@@ -32,6 +33,7 @@ export function rows({ stats, latency, device, broker }) {
     ['Jitter buffer', stats?.jitterBufferMs === undefined ? UNKNOWN : `${stats.jitterBufferMs.toFixed(1)} ms`],
     ['Path', stats?.path ?? UNKNOWN],
     ['Broker', broker ? 'connected' : 'away (the picture does not need it)'],
+    ['Configuration', status ? configuration(status) : UNKNOWN],
   ];
 }
 
@@ -39,6 +41,11 @@ export function rows({ stats, latency, device, broker }) {
 function bitrate(kbps) {
   if (kbps === undefined) return UNKNOWN;
   return kbps >= 1000 ? `${(kbps / 1000).toFixed(2)} Mbit/s` : `${kbps.toFixed(0)} kbit/s`;
+}
+
+/** @param {import('./protocol.js').Status} status */
+function configuration(status) {
+  return status.config_error ? `the last good one; the file is bad: ${status.config_error}` : 'as in the file';
 }
 
 export class Overlay {

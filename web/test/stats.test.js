@@ -56,6 +56,11 @@ test('the overlay shows figures with their error, and n/a for what is not known'
   assert.equal(shown.get('Path carries'), 'n/a');
   assert.equal(shown.get('Encoder target'), '2.00 Mbit/s');
   assert.match(shown.get('Broker') ?? '', /^away/);
+  const status = { online: true, boot: '', seq: 1, version: 1, name: 'x', software: '1', streams: [] };
+  const base = { stats: undefined, latency: undefined, device: undefined, broker: true };
+  assert.equal(new Map(rows({ ...base, status })).get('Configuration'), 'as in the file');
+  const bad = new Map(rows({ ...base, status: { ...status, config_error: 'line 3: no such key' } }));
+  assert.match(bad.get('Configuration') ?? '', /last good one.*line 3: no such key/);
   const nothing = rows({ stats: undefined, latency: undefined, device: undefined, broker: true });
   assert.ok(nothing.every(([label, value]) => value === 'n/a' || label === 'Broker'));
 });
