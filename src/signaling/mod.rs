@@ -4,6 +4,7 @@ mod backoff;
 pub mod mqtt;
 mod replies;
 mod tls;
+mod trouble;
 
 use crate::protocol::{Message, PeerId, Role};
 
