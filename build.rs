@@ -25,8 +25,12 @@ fn main() {
             Some("webmanifest") => "application/manifest+json",
             _ => continue,
         };
-        writeln!(code, "    Asset {{ path: {path:?}, kind: {kind:?}, bytes: include_bytes!({:?}) }},", file.display().to_string())
-            .expect("a string grows");
+        writeln!(
+            code,
+            "    Asset {{ path: {path:?}, kind: {kind:?}, bytes: include_bytes!({:?}) }},",
+            file.display().to_string()
+        )
+        .expect("a string grows");
     }
     writeln!(code, "];\nconst ASSETS_TAG: &str = \"\\\"{:016x}\\\"\";", tag.finish()).expect("a string grows");
     fs::write(PathBuf::from(env::var("OUT_DIR").expect("cargo sets it")).join("assets.rs"), code).expect("a writable OUT_DIR");

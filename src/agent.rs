@@ -74,7 +74,11 @@ impl Agent {
         let context = net::Context {
             network: config.network.clone(),
             certificate: identity.certificate,
-            streams: hubs.iter().cloned().zip(config.cameras.iter().map(|camera| camera.bitrate)).collect(),
+            streams: hubs
+                .iter()
+                .cloned()
+                .zip(config.cameras.iter().map(|camera| camera.bitrate))
+                .collect(),
             max_viewers: config.limits.viewers.get(),
             notices: notice_sender,
         };
@@ -85,7 +89,14 @@ impl Agent {
         let (status, status_receiver) = watch::channel(first_status(&config, &device)?);
         let stop_cameras = Arc::new(AtomicBool::new(false));
         for (camera, hub) in config.cameras.iter().zip(&hubs) {
-            start_camera(camera.clone(), Arc::clone(hub), driver.clone(), status.clone(), Arc::clone(&stop_cameras), &ended_sender)?;
+            start_camera(
+                camera.clone(),
+                Arc::clone(hub),
+                driver.clone(),
+                status.clone(),
+                Arc::clone(&stop_cameras),
+                &ended_sender,
+            )?;
         }
         let (stop, stopped) = watch::channel(false);
         let (outgoing, outgoing_receiver) = mpsc::channel(MAX_WAITING);
@@ -109,13 +120,27 @@ impl Agent {
         });
         let page = match config.http.listen {
             Some(address) => {
-                let page = PageConfig { device: device.id, broker: config.broker.page_url.clone() };
+                let page = PageConfig {
+                    device: device.id,
+                    broker: config.broker.page_url.clone(),
+                };
                 Some(http::serve(address, page, stopped).await?)
             }
             None => None,
         };
         tracing::info!(device = %identity.device, version = device.software, "peercam runs");
-        Ok(Self { device: identity.device, page, dispatcher, driver, status, stop, stop_cameras, ended, carrier, notices })
+        Ok(Self {
+            device: identity.device,
+            page,
+            dispatcher,
+            driver,
+            status,
+            stop,
+            stop_cameras,
+            ended,
+            carrier,
+            notices,
+        })
     }
 
     /// This device's id.
@@ -154,7 +179,9 @@ impl Agent {
     pub async fn stop(mut self) {
         let deadline = tokio::time::Instant::now() + STOP_TIME;
         self.stop_cameras.store(true, Ordering::Relaxed);
-        let _ = self.driver.send(Command::Shutdown { reason: "the device is shutting down; it comes back by itself when it restarts".into() });
+        let _ = self.driver.send(Command::Shutdown {
+            reason: "the device is shutting down; it comes back by itself when it restarts".into(),
+        });
         // The driver's end closes the notices, and with them the messages to viewers.
         let _ = tokio::time::timeout_at(deadline, &mut self.notices).await;
         let _ = self.stop.send(true);
@@ -245,7 +272,11 @@ fn announcement(config: &Config, device: DeviceInfo) -> Announcement {
 fn first_status(config: &Config, device: &DeviceInfo) -> anyhow::Result<Status> {
     let mut boot = [0; 8];
     aws_lc_rs::rand::fill(&mut boot).map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
-    let starting = |name: &String| StreamStatus { name: name.clone(), state: StreamState::Starting, reason: None };
+    let starting = |name: &String| StreamStatus {
+        name: name.clone(),
+        state: StreamState::Starting,
+        reason: None,
+    };
     Ok(Status {
         online: true,
         boot: boot.iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -309,7 +340,13 @@ fn follow(hub: &Hub, driver: &DriverHandle, state: &CameraState) {
         CameraState::Live { format, forces_key_frames } => {
             let changed = hub.format().is_some_and(|known| known.profile_level_id != format.profile_level_id);
             hub.set_format(*format, *forces_key_frames);
-            if changed && driver.send(Command::FormatChanged { stream: hub.name().to_owned() }).is_err() {
+            if changed
+                && driver
+                    .send(Command::FormatChanged {
+                        stream: hub.name().to_owned(),
+                    })
+                    .is_err()
+            {
                 tracing::warn!("viewers were not told that the stream changed");
             }
         }
@@ -324,19 +361,31 @@ fn stream_status(name: &str, state: CameraState) -> StreamStatus {
         CameraState::Lost { reason } => (StreamState::Lost, Some(reason)),
         CameraState::Unsupported { reason } => (StreamState::Unsupported, Some(reason)),
     };
-    StreamStatus { name: name.to_owned(), state, reason }
+    StreamStatus {
+        name: name.to_owned(),
+        state,
+        reason,
+    }
 }
 
 /// Brings what the driver has to say to where it belongs: requests to the dispatcher, the rest to the viewer by MQTT.
 async fn tell(mut notices: mpsc::Receiver<Notice>, outgoing: mpsc::Sender<Outgoing>, dispatcher: Arc<Dispatcher>, driver: DriverHandle) {
     while let Some(notice) = notices.recv().await {
         let (peer, message) = match notice {
-            Notice::Message { session, peer, role, message } => {
+            Notice::Message {
+                session,
+                peer,
+                role,
+                message,
+            } => {
                 let (dispatcher, driver) = (Arc::clone(&dispatcher), driver.clone());
                 tokio::spawn(async move {
                     let envelope = Envelope { peer, role, message };
                     if let Some(reply) = dispatcher.handle(envelope, Instant::now()).await {
-                        let _ = driver.send(Command::Message { session, message: Message::Reply(reply) });
+                        let _ = driver.send(Command::Message {
+                            session,
+                            message: Message::Reply(reply),
+                        });
                     }
                 });
                 continue;

@@ -61,9 +61,17 @@ async fn answer(State(page): State<Arc<PageConfig>>, uri: Uri, headers: HeaderMa
         return respond(StatusCode::OK, "application/json", "no-store", Body::from(json));
     }
     let Some(asset) = ASSETS.iter().find(|asset| asset.path == path) else {
-        return respond(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "no-store", Body::from("There is no such page.\n"));
+        return respond(
+            StatusCode::NOT_FOUND,
+            "text/plain; charset=utf-8",
+            "no-store",
+            Body::from("There is no such page.\n"),
+        );
     };
-    if headers.get(header::IF_NONE_MATCH).is_some_and(|tag| tag.as_bytes() == ASSETS_TAG.as_bytes()) {
+    if headers
+        .get(header::IF_NONE_MATCH)
+        .is_some_and(|tag| tag.as_bytes() == ASSETS_TAG.as_bytes())
+    {
         return respond(StatusCode::NOT_MODIFIED, asset.kind, "no-cache", Body::empty());
     }
     respond(StatusCode::OK, asset.kind, "no-cache", Body::from(asset.bytes))

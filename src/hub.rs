@@ -297,5 +297,4 @@ impl Drop for Subscription {
 }
 
 #[cfg(test)]
-#[path = "hub_tests.rs"]
 mod tests;

@@ -28,7 +28,10 @@ pub struct Identity {
 /// The folder can't be written or read, with the folder named.
 pub fn load_or_create(state_dir: &Path) -> anyhow::Result<Identity> {
     fs::create_dir_all(state_dir).with_context(|| {
-        format!("creating the state folder {}: `device.state_dir` in the configuration names another one", state_dir.display())
+        format!(
+            "creating the state folder {}: `device.state_dir` in the configuration names another one",
+            state_dir.display()
+        )
     })?;
     let certificate = match read(state_dir)? {
         Some(certificate) => certificate,
@@ -58,7 +61,10 @@ fn read(state_dir: &Path) -> anyhow::Result<Option<DtlsCert>> {
 /// The key first: a power cut between the two leaves no certificate without its key.
 fn create(state_dir: &Path) -> anyhow::Result<DtlsCert> {
     let provider = str0m::crypto::from_feature_flags();
-    let certificate = provider.dtls_provider.generate_certificate().context("making the DTLS certificate")?;
+    let certificate = provider
+        .dtls_provider
+        .generate_certificate()
+        .context("making the DTLS certificate")?;
     write_atomically(state_dir, KEY, &certificate.private_key)?;
     write_atomically(state_dir, CERTIFICATE, &certificate.certificate)?;
     tracing::info!(folder = %state_dir.display(), "made this device's certificate");
@@ -68,7 +74,12 @@ fn create(state_dir: &Path) -> anyhow::Result<DtlsCert> {
 fn write_atomically(state_dir: &Path, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
     let (path, temporary) = (state_dir.join(name), state_dir.join(format!("{name}.new")));
     let write = || -> io::Result<()> {
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, &path)?;

@@ -57,7 +57,9 @@ fn run(path: &std::path::Path) -> ExitCode {
     };
     telemetry::init(&started.config.log.filter);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(agent::run(path, started)));
+    let result = runtime
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(agent::run(path, started)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -67,7 +67,14 @@ impl Dispatcher {
     /// The system gives no random numbers.
     pub fn new(announcement: Announcement, streams: Vec<Arc<Hub>>, driver: DriverHandle, started: Instant) -> anyhow::Result<Self> {
         let nonces = Nonces::new(started)?;
-        Ok(Self { announcement, streams, driver, nonces, started, config_error: Mutex::default() })
+        Ok(Self {
+            announcement,
+            streams,
+            driver,
+            nonces,
+            started,
+            config_error: Mutex::default(),
+        })
     }
 
     /// Why the running configuration is not the one on disk, if it is not.
@@ -100,14 +107,20 @@ impl Dispatcher {
             return Err(RpcError::new(ErrorCode::MethodNotFound, sentence));
         };
         if role < needed {
-            return Err(RpcError::new(ErrorCode::Forbidden, "your role does not include this; ask the owner of the device"));
+            return Err(RpcError::new(
+                ErrorCode::Forbidden,
+                "your role does not include this; ask the owner of the device",
+            ));
         }
         match method {
             Method::Hello => self.hello(params(value)?, peer, now),
             Method::Offer => self.offer(params(value)?, peer, role, now).await,
             Method::Candidates => {
                 let candidates: Candidates = params(value)?;
-                self.driver.send(Command::Candidates { peer: peer.clone(), candidates })?;
+                self.driver.send(Command::Candidates {
+                    peer: peer.clone(),
+                    candidates,
+                })?;
                 done()
             }
             Method::Close => {
@@ -115,7 +128,10 @@ impl Dispatcher {
                 self.driver.send(Command::Close { peer: peer.clone(), close })?;
                 done()
             }
-            Method::Clock => Err(RpcError::new(ErrorCode::Unavailable, "the clock can be asked for over the data channel only")),
+            Method::Clock => Err(RpcError::new(
+                ErrorCode::Unavailable,
+                "the clock can be asked for over the data channel only",
+            )),
             Method::KeyFrame => {
                 self.driver.send(Command::KeyFrame { peer: peer.clone() })?;
                 done()
@@ -126,7 +142,10 @@ impl Dispatcher {
 
     fn hello(&self, hello: Hello, peer: &PeerId, now: Instant) -> Result<Value, RpcError> {
         if hello.version < VERSION {
-            let sentence = format!("this device speaks protocol version {VERSION}, the viewer only {}; load the page anew", hello.version);
+            let sentence = format!(
+                "this device speaks protocol version {VERSION}, the viewer only {}; load the page anew",
+                hello.version
+            );
             return Err(RpcError::new(ErrorCode::InvalidParams, sentence));
         }
         let announcement = &self.announcement;
@@ -139,7 +158,10 @@ impl Dispatcher {
             ice_servers: announcement.ice_servers.clone(),
             ice_transport_policy: announcement.transport_policy,
             streams: self.streams.iter().map(|hub| stream_info(hub)).collect(),
-            limits: Limits { viewers: announcement.max_viewers, message_bytes: MAX_MESSAGE_BYTES },
+            limits: Limits {
+                viewers: announcement.max_viewers,
+                message_bytes: MAX_MESSAGE_BYTES,
+            },
         })
     }
 
@@ -156,8 +178,15 @@ impl Dispatcher {
             return Err(expired("the offer came too late; offer again"));
         }
         let (reply, answer) = oneshot::channel();
-        self.driver.send(Command::Offer { peer: peer.clone(), role, offer, reply })?;
-        let answer = answer.await.map_err(|_| RpcError::new(ErrorCode::Unavailable, "the device is shutting down"))?;
+        self.driver.send(Command::Offer {
+            peer: peer.clone(),
+            role,
+            offer,
+            reply,
+        })?;
+        let answer = answer
+            .await
+            .map_err(|_| RpcError::new(ErrorCode::Unavailable, "the device is shutting down"))?;
         result(&answer?)
     }
 

@@ -2,7 +2,11 @@ use super::*;
 use crate::media::MediaTime;
 
 const FRAME: Duration = Duration::from_millis(33);
-const FORMAT: StreamFormat = StreamFormat { width: 640, height: 360, profile_level_id: [0x42, 0xe0, 0x1f] };
+const FORMAT: StreamFormat = StreamFormat {
+    width: 640,
+    height: 360,
+    profile_level_id: [0x42, 0xe0, 0x1f],
+};
 
 /// A camera at 30 frames a second in virtual time; the picture's number is its content.
 struct Camera {
@@ -15,7 +19,11 @@ impl Camera {
     fn new(forces_key_frames: bool) -> Self {
         let hub = Hub::new("test");
         hub.set_format(FORMAT, forces_key_frames);
-        Self { hub, now: Instant::now(), number: 0 }
+        Self {
+            hub,
+            now: Instant::now(),
+            number: 0,
+        }
     }
 
     /// One picture, then the time to the next one. A key frame that was asked for is made.
@@ -25,9 +33,19 @@ impl Camera {
         if key {
             self.hub.target().key_frame_made(self.now);
         }
-        let data: Arc<[u8]> = [&[0, 0, 0, 1, if key { 0x65 } else { 0x41 }][..], &self.number.to_be_bytes()].concat().into();
+        let data: Arc<[u8]> = [&[0, 0, 0, 1, if key { 0x65 } else { 0x41 }][..], &self.number.to_be_bytes()]
+            .concat()
+            .into();
         let time = MediaTime::from_ticks(u64::from(self.number) * 3_000);
-        self.hub.publish(AccessUnit { data, time, captured: self.now, key }, self.now);
+        self.hub.publish(
+            AccessUnit {
+                data,
+                time,
+                captured: self.now,
+                key,
+            },
+            self.now,
+        );
         self.number += 1;
         self.now += FRAME;
     }
@@ -68,7 +86,11 @@ fn a_joiner_never_begins_with_a_stale_key_frame_where_a_new_one_can_be_had() {
     let mut viewer = camera.hub.subscribe(camera.now);
     assert!(take(&mut viewer, camera.now).is_empty(), "the key frame is two seconds old");
     camera.frames(2);
-    assert_eq!(take(&mut viewer, camera.now), [61, 62], "the key frame that was asked for, and what follows");
+    assert_eq!(
+        take(&mut viewer, camera.now),
+        [61, 62],
+        "the key frame that was asked for, and what follows"
+    );
 }
 
 #[test]
@@ -93,7 +115,9 @@ fn a_slow_viewer_loses_what_is_late_and_goes_on_at_a_key_frame_while_others_lose
         camera.frame(false);
         seen.extend(take(&mut quick, camera.now));
     }
-    let Next::Lagged { dropped } = slow.next(camera.now) else { panic!("pictures 660 ms old were delivered") };
+    let Next::Lagged { dropped } = slow.next(camera.now) else {
+        panic!("pictures 660 ms old were delivered")
+    };
     assert_eq!(dropped, 20);
     camera.frames(2);
     seen.extend(take(&mut quick, camera.now));
@@ -127,12 +151,23 @@ fn a_day_without_key_frames_or_viewers_takes_no_memory() {
     endless.frame(true);
     for _ in 0..40 {
         let data: Arc<[u8]> = vec![1; 1 << 20].into();
-        endless.hub.publish(AccessUnit { data, time: MediaTime::default(), captured: endless.now, key: false }, endless.now);
+        endless.hub.publish(
+            AccessUnit {
+                data,
+                time: MediaTime::default(),
+                captured: endless.now,
+                key: false,
+            },
+            endless.now,
+        );
         endless.now += FRAME;
     }
     assert!(endless.hub.lock().bytes <= MAX_RING_BYTES);
     let mut joiner = endless.hub.subscribe(endless.now);
-    assert!(take(&mut joiner, endless.now).is_empty(), "its key frame is gone, so it can't be joined");
+    assert!(
+        take(&mut joiner, endless.now).is_empty(),
+        "its key frame is gone, so it can't be joined"
+    );
 }
 
 #[test]

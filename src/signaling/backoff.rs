@@ -16,7 +16,10 @@ impl Backoff {
     /// Pauses of at most `limit`.
     #[must_use]
     pub fn new(limit: Duration) -> Self {
-        Self { limit, next: FIRST.min(limit) }
+        Self {
+            limit,
+            next: FIRST.min(limit),
+        }
     }
 
     /// It worked: the next failure starts from the shortest pause.

@@ -71,14 +71,27 @@ struct Answer {
 /// # Errors
 /// The broker's address or certificates can't be used at all. A broker that is away is no error.
 pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
-    let Carrier { device, broker, dispatcher, mut status, mut outgoing, mut stop } = carrier;
+    let Carrier {
+        device,
+        broker,
+        dispatcher,
+        mut status,
+        mut outgoing,
+        mut stop,
+    } = carrier;
     let topics = Topics::new(&device);
     let options = options(&device, &broker, &topics, &status.borrow())?;
     let (client, eventloop) = AsyncClient::builder(options).capacity(MAX_QUEUED).build();
     let (sender, mut incoming) = mpsc::channel(MAX_QUEUED);
     let poll = tokio::spawn(poll(eventloop, sender, broker, now));
     let (answer, mut answers) = mpsc::channel::<Answer>(MAX_QUEUED);
-    let mut inbox = Inbox { topics, client, dispatcher, answer, replies: Replies::default() };
+    let mut inbox = Inbox {
+        topics,
+        client,
+        dispatcher,
+        answer,
+        replies: Replies::default(),
+    };
     let mut connected = false;
     // Whoever reads "online" may ask at once, so it is said when requests can come. The client gives no order of its own: it
     // may send a publish before a subscription that was asked for earlier.
@@ -133,7 +146,11 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
 }
 
 fn offline(status: &Status) -> Status {
-    Status { online: false, seq: status.seq + 1, ..status.clone() }
+    Status {
+        online: false,
+        seq: status.seq + 1,
+        ..status.clone()
+    }
 }
 
 /// Polls the connection, and connects again after each failure with a fresh look-up of the broker's name.
@@ -190,7 +207,11 @@ async fn poll(mut eventloop: EventLoop, events: mpsc::Sender<Incoming>, settings
 fn options(device: &DeviceId, broker: &Broker, topics: &Topics, status: &Status) -> anyhow::Result<MqttOptions> {
     let url = broker.url.as_ref().context("no broker is configured")?;
     let id = format!("peercam-{device}");
-    let host = if url.host.contains(':') { format!("[{}]", url.host) } else { url.host.clone() };
+    let host = if url.host.contains(':') {
+        format!("[{}]", url.host)
+    } else {
+        url.host.clone()
+    };
     let tls = || tls::client_config(broker).map(TlsConfiguration::Rustls);
     let mut options = match url.scheme {
         BrokerScheme::Tcp => MqttOptions::new(id, Target::tcp(url.host.clone(), url.port)),
@@ -212,7 +233,10 @@ fn options(device: &DeviceId, broker: &Broker, topics: &Topics, status: &Status)
     network.set_tcp_nodelay(true);
     options.set_network_options(network);
     options.set_keep_alive(u16::try_from(broker.keep_alive.as_secs()).unwrap_or(u16::MAX));
-    options.set_connect_properties(ConnectProperties { max_packet_size: Some(MAX_PACKET_BYTES), ..ConnectProperties::default() });
+    options.set_connect_properties(ConnectProperties {
+        max_packet_size: Some(MAX_PACKET_BYTES),
+        ..ConnectProperties::default()
+    });
     options.set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(MAX_PACKET_BYTES));
     match (&broker.username, &broker.password) {
         (Some(username), Some(password)) => {
@@ -224,7 +248,13 @@ fn options(device: &DeviceId, broker: &Broker, topics: &Topics, status: &Status)
         (None, _) => {}
     }
     let message = serde_json::to_vec(&offline(status)).context("writing the last will")?;
-    options.set_last_will(LastWill::new(topics.status(), message, QoS::AtLeastOnce, true, None::<LastWillProperties>));
+    options.set_last_will(LastWill::new(
+        topics.status(),
+        message,
+        QoS::AtLeastOnce,
+        true,
+        None::<LastWillProperties>,
+    ));
     Ok(options)
 }
 
@@ -266,9 +296,16 @@ impl Inbox {
         }
         let properties = publish.properties.as_ref();
         let wanted = properties.and_then(|properties| properties.response_topic.clone());
-        let topic = wanted.filter(|topic| self.topics.may_answer(&peer, topic)).unwrap_or_else(|| self.topics.to(&peer));
+        let topic = wanted
+            .filter(|topic| self.topics.may_answer(&peer, topic))
+            .unwrap_or_else(|| self.topics.to(&peer));
         let correlation = properties.and_then(|properties| properties.correlation_data.clone());
-        let give = |reply: Reply| Answer { peer: peer.clone(), topic: topic.clone(), correlation: correlation.clone(), reply };
+        let give = |reply: Reply| Answer {
+            peer: peer.clone(),
+            topic: topic.clone(),
+            correlation: correlation.clone(),
+            reply,
+        };
         let message = match Message::parse(&publish.payload) {
             Ok(message) => message,
             Err(reply) => return self.answer(give(*reply)),
@@ -280,16 +317,30 @@ impl Inbox {
                 Admission::Repeat(reply) => return self.answer(give(*reply)),
                 Admission::Busy => {
                     let error = RpcError::new(ErrorCode::Busy, "too many requests wait for their replies; ask again in a second");
-                    return self.answer(give(Reply { id: Some(request.id.clone()), result: Err(error) }));
+                    return self.answer(give(Reply {
+                        id: Some(request.id.clone()),
+                        result: Err(error),
+                    }));
                 }
             }
         }
         let (dispatcher, answers, role) = (Arc::clone(&self.dispatcher), self.answer.clone(), role_of(&peer));
         tokio::spawn(async move {
-            let envelope = Envelope { peer: peer.clone(), role, message };
+            let envelope = Envelope {
+                peer: peer.clone(),
+                role,
+                message,
+            };
             if let Some(reply) = dispatcher.handle(envelope, now).await {
                 // Fails only when the carrier has ended.
-                let _ = answers.send(Answer { peer, topic, correlation, reply }).await;
+                let _ = answers
+                    .send(Answer {
+                        peer,
+                        topic,
+                        correlation,
+                        reply,
+                    })
+                    .await;
             }
         });
     }
@@ -314,7 +365,10 @@ impl Inbox {
 
     fn publish_status(&self, status: &Status) {
         let Ok(json) = serde_json::to_vec(status) else { return };
-        if let Err(error) = self.client.try_publish(self.topics.status(), json, PublishOptions::new(QoS::AtLeastOnce).retained()) {
+        if let Err(error) = self
+            .client
+            .try_publish(self.topics.status(), json, PublishOptions::new(QoS::AtLeastOnce).retained())
+        {
             tracing::warn!(%error, "the status could not be published; the next change tries again");
         }
     }

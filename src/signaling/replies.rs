@@ -46,7 +46,9 @@ impl Replies {
         if self.order.len() >= MAX_REMEMBERED {
             // The oldest that has been answered makes room.
             let answered = self.order.iter().position(|key| self.entries.get(key).is_none_or(Option::is_some));
-            let Some(key) = answered.and_then(|index| self.order.remove(index)) else { return Admission::Busy };
+            let Some(key) = answered.and_then(|index| self.order.remove(index)) else {
+                return Admission::Busy;
+            };
             self.entries.remove(&key);
         }
         self.entries.insert(key.clone(), None);
@@ -73,7 +75,10 @@ mod tests {
     }
 
     fn reply(id: u64) -> Reply {
-        Reply { id: Some(Id::Number(id)), result: Ok(id.into()) }
+        Reply {
+            id: Some(Id::Number(id)),
+            result: Ok(id.into()),
+        }
     }
 
     #[test]
@@ -84,14 +89,20 @@ mod tests {
         assert_eq!(replies.admit(&alice, &Id::Number(1)), Admission::Running);
         replies.answered(&alice, &reply(1));
         assert_eq!(replies.admit(&alice, &Id::Number(1)), Admission::Repeat(Box::new(reply(1))));
-        assert_eq!(replies.admit(&peer("bob"), &Id::Number(1)), Admission::Run, "ids are each peer's own");
+        assert_eq!(
+            replies.admit(&peer("bob"), &Id::Number(1)),
+            Admission::Run,
+            "ids are each peer's own"
+        );
     }
 
     #[test]
     fn one_peer_can_not_fill_the_memory_nor_keep_others_out() {
         let mut replies = Replies::default();
         let mallory = peer("mallory");
-        let admitted = (0..10_000).filter(|id| replies.admit(&mallory, &Id::Number(*id)) == Admission::Run).count();
+        let admitted = (0..10_000)
+            .filter(|id| replies.admit(&mallory, &Id::Number(*id)) == Admission::Run)
+            .count();
         assert_eq!(admitted, MAX_PER_PEER);
         for id in 0..1_000 {
             assert_eq!(replies.admit(&peer("alice"), &Id::Number(id)), Admission::Run);

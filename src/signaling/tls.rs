@@ -32,7 +32,9 @@ pub fn client_config(broker: &Broker) -> anyhow::Result<Arc<ClientConfig>> {
     let config = match (&broker.client_cert_file, &broker.client_key_file) {
         (Some(certificate), Some(key)) => {
             let private = PrivateKeyDer::from_pem_file(key).with_context(|| format!("reading the client key {}", key.display()))?;
-            builder.with_client_auth_cert(certificates(certificate)?, private).context("using the client certificate")?
+            builder
+                .with_client_auth_cert(certificates(certificate)?, private)
+                .context("using the client certificate")?
         }
         _ => builder.with_no_client_auth(),
     };

@@ -12,6 +12,13 @@ fn lost_packets_are_sent_again_and_the_picture_is_whole() {
         pair.run(Duration::from_millis(33));
     }
     pair.run(Duration::from_millis(500));
-    let whole = sent.iter().filter(|nal| pair.pictures.iter().any(|picture| picture.data.ends_with(nal))).count();
-    assert!(whole * 100 >= sent.len() * 99, "{whole} of {} pictures arrived whole over a path that loses 3 %", sent.len());
+    let whole = sent
+        .iter()
+        .filter(|nal| pair.pictures.iter().any(|picture| picture.data.ends_with(nal)))
+        .count();
+    assert!(
+        whole * 100 >= sent.len() * 99,
+        "{whole} of {} pictures arrived whole over a path that loses 3 %",
+        sent.len()
+    );
 }

@@ -13,7 +13,11 @@ use str0m::media::{Direction, MediaData, MediaKind};
 use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, Rtc, RtcConfig};
 
-pub const FORMAT: StreamFormat = StreamFormat { width: 1280, height: 720, profile_level_id: [0x42, 0xe0, 0x1f] };
+pub const FORMAT: StreamFormat = StreamFormat {
+    width: 1280,
+    height: 720,
+    profile_level_id: [0x42, 0xe0, 0x1f],
+};
 
 /// Both ends, the network between them, and the one clock.
 pub struct Pair {
@@ -78,7 +82,10 @@ pub fn browser() -> RtcConfig {
 
 /// A device's answer to `sdp`.
 pub fn answer(sdp: &str, now: Instant, device_address: SocketAddr) -> Result<(Session, String), RpcError> {
-    let certificate = str0m::crypto::from_feature_flags().dtls_provider.generate_certificate().expect("a certificate");
+    let certificate = str0m::crypto::from_feature_flags()
+        .dtls_provider
+        .generate_certificate()
+        .expect("a certificate");
     let setup = Setup {
         id: "0123456789abcdef",
         peer: PeerId::parse("viewer").expect("a name"),
@@ -107,7 +114,10 @@ impl Pair {
             viewer,
             now,
             start: now,
-            clock: WallClock { instant: now, wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) },
+            clock: WallClock {
+                instant: now,
+                wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+            },
             device_address,
             viewer_address,
             viewer_timeout: now,
@@ -149,15 +159,28 @@ impl Pair {
         let mut nal = vec![if key { 0x65 } else { 0x41 }, 0x9a];
         nal.extend(number.to_be_bytes().iter().map(|byte| byte | 0x80));
         nal.resize(size, 0x55);
-        let sps_pps: &[&[u8]] = if key { &[&[0x67, 0x42, 0xe0, 0x1f, 0x8c], &[0x68, 0xce, 0x3c]] } else { &[] };
+        let sps_pps: &[&[u8]] = if key {
+            &[&[0x67, 0x42, 0xe0, 0x1f, 0x8c], &[0x68, 0xce, 0x3c]]
+        } else {
+            &[]
+        };
         let mut data = Vec::new();
         for nal in sps_pps.iter().copied().chain([nal.as_slice()]) {
             data.extend_from_slice(&[0, 0, 0, 1]);
             data.extend_from_slice(nal);
         }
-        let unit = AccessUnit { data: data.into(), time: MediaTime::since(self.start, self.now), captured: self.now, key };
+        let unit = AccessUnit {
+            data: data.into(),
+            time: MediaTime::since(self.start, self.now),
+            captured: self.now,
+            key,
+        };
         let payloads = rtp::packetize(&unit.data);
-        self.feed(Input::Picture { unit: &unit, payloads: &payloads, backlog: 0 });
+        self.feed(Input::Picture {
+            unit: &unit,
+            payloads: &payloads,
+            backlog: 0,
+        });
         nal
     }
 
@@ -169,7 +192,12 @@ impl Pair {
     /// Lets the viewer say something on the data channel.
     pub fn say(&mut self, text: &str) {
         let id = self.channel.expect("the channel is open");
-        let written = self.viewer.channel(id).expect("the channel is there").write(false, text.as_bytes()).expect("written");
+        let written = self
+            .viewer
+            .channel(id)
+            .expect("the channel is there")
+            .write(false, text.as_bytes())
+            .expect("written");
         assert!(written, "the channel is full");
         self.drain_viewer();
     }
@@ -220,17 +248,27 @@ impl Pair {
     fn step(&mut self, end: Instant) -> bool {
         let device = if self.device.is_closed() { end } else { self.device.deadline().0 };
         let arrivals = self.wires.iter().filter_map(|wire| wire.flying.front().map(|(at, _)| *at));
-        let next = arrivals.chain([device, self.viewer_timeout]).min().expect("something is always to come").max(self.now);
+        let next = arrivals
+            .chain([device, self.viewer_timeout])
+            .min()
+            .expect("something is always to come")
+            .max(self.now);
         if next >= end {
             return false;
         }
         self.now = next;
         if let Some(bytes) = due(&mut self.wires[0], next) {
             let receive = Receive::new(Protocol::Udp, self.device_address, self.viewer_address, &bytes).expect("WebRTC");
-            self.viewer.handle_input(str0m::Input::Receive(next, receive)).expect("the viewer takes it");
+            self.viewer
+                .handle_input(str0m::Input::Receive(next, receive))
+                .expect("the viewer takes it");
             self.drain_viewer();
         } else if let Some(bytes) = due(&mut self.wires[1], next) {
-            self.feed(Input::Datagram { source: self.viewer_address, destination: self.device_address, bytes: &bytes });
+            self.feed(Input::Datagram {
+                source: self.viewer_address,
+                destination: self.device_address,
+                bytes: &bytes,
+            });
         } else if device <= next && !self.device.is_closed() {
             self.feed(Input::Timeout);
         } else {
@@ -261,5 +299,9 @@ impl Pair {
 }
 
 fn due(wire: &mut Wire, now: Instant) -> Option<Vec<u8>> {
-    wire.flying.front().is_some_and(|(at, _)| *at <= now).then(|| wire.flying.pop_front().map(|(_, bytes)| bytes)).flatten()
+    wire.flying
+        .front()
+        .is_some_and(|(at, _)| *at <= now)
+        .then(|| wire.flying.pop_front().map(|(_, bytes)| bytes))
+        .flatten()
 }

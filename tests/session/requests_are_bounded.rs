@@ -12,12 +12,19 @@ fn a_viewer_that_asks_faster_than_it_is_answered_hears_busy_and_can_go_on() {
         pair.say(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"system.info"}}"#));
     }
     pair.run(Duration::from_millis(200));
-    let asked = pair.events.iter().filter(|event| matches!(event, Event::Message(Message::Request(_)))).count();
+    let asked = pair
+        .events
+        .iter()
+        .filter(|event| matches!(event, Event::Message(Message::Request(_))))
+        .count();
     assert_eq!(asked, 16, "16 requests of one viewer wait at most");
     let busy = |pair: &Pair| pair.heard.iter().filter(|text| text.contains("busy")).count();
     assert_eq!(busy(&pair), 4);
 
-    pair.tell(&Message::Reply(Reply { id: Some(Id::Number(0)), result: Ok(1.into()) }));
+    pair.tell(&Message::Reply(Reply {
+        id: Some(Id::Number(0)),
+        result: Ok(1.into()),
+    }));
     pair.say(r#"{"jsonrpc":"2.0","id":99,"method":"system.info"}"#);
     pair.run(Duration::from_millis(200));
     assert_eq!(busy(&pair), 4, "after a reply there is room for one more");
@@ -30,7 +37,11 @@ fn rubbish_on_the_channel_is_answered_and_harms_nothing() {
         pair.say(rubbish);
     }
     pair.run(Duration::from_millis(200));
-    assert!(pair.heard.iter().filter(|text| text.contains("error")).count() == 4, "{:?}", pair.heard);
+    assert!(
+        pair.heard.iter().filter(|text| text.contains("error")).count() == 4,
+        "{:?}",
+        pair.heard
+    );
     let nal = pair.send_picture(2_000);
     pair.run(Duration::from_millis(200));
     assert!(pair.pictures.iter().any(|picture| picture.data.ends_with(&nal)));
