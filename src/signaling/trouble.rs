@@ -83,7 +83,9 @@ fn about_tls(error: &rustls::Error, broker: &Broker) -> String {
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure) => {
             "the broker asks for a client certificate: set broker.client_cert_file and broker.client_key_file".into()
         }
-        rustls::Error::InvalidMessage(_) => "the broker does not speak TLS at this port; is the scheme or the port of broker.url wrong?".into(),
+        rustls::Error::InvalidMessage(_) => {
+            "the broker does not speak TLS at this port; is the scheme or the port of broker.url wrong?".into()
+        }
         other => format!("no TLS connection to the broker: {other}"),
     }
 }
