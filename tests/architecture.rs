@@ -16,6 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("session", &["media", "protocol"]),
     ("relay", &[]),
     ("protocol", &["media"]),
+    ("identity", &["protocol"]),
     ("net", &["session", "relay"]),
     ("signaling", &["protocol"]),
     ("control", &["protocol"]),
@@ -44,6 +45,18 @@ const DOORS: &[(&str, &str, &str)] = &[
     ("net", "hub", "the driver takes pictures from its subscriptions"),
     ("net", "media", "what it takes from them"),
     ("net", "protocol", "the driver hands `Envelope`s to the session that they are for"),
+    ("net", "config", "addresses and port come as one parsed section"),
+    (
+        "signaling",
+        "control",
+        "the carrier hands its `Envelope`s to the dispatcher and awaits the replies",
+    ),
+    (
+        "control",
+        "net",
+        "what concerns a session is carried out by the driver that owns it",
+    ),
+    ("control", "hub", "hello tells the streams and their formats"),
 ];
 
 /// Use everything, and are used by nothing in the library.
@@ -303,7 +316,8 @@ fn room_of(path: &Path) -> String {
 }
 
 fn is_test_file(path: &Path) -> bool {
-    path.iter().any(|part| part == "tests" || part == "tests.rs")
+    let beside_the_code = path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("_tests"));
+    beside_the_code || path.iter().any(|part| part == "tests" || part == "tests.rs")
 }
 
 fn rust_files(folder: &str) -> Vec<PathBuf> {

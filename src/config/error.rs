@@ -102,8 +102,28 @@ impl Fault {
         }
     }
 
-    /// Puts what `toml` and `serde` say into words for somebody who knows neither.
+    /// Puts what `toml` says of a text that is no TOML into words for somebody who doesn't know it.
     pub fn from_toml(error: &toml::de::Error, text: &str) -> Self {
+        let raw = error.message().trim_end();
+        let span = error.span().unwrap_or(0..0);
+        if raw.starts_with("duplicate key") {
+            return Self::new(span, "this key or section is there a second time; keep one of them");
+        }
+        // The parser takes a bare word for a number or a truth value that went wrong: `info` for `inf`, `tcp` for `true`.
+        let before = text.get(..span.start).unwrap_or_default().trim_end_matches([' ', '\t']);
+        let is_word = text
+            .get(span.start..)
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_alphabetic()));
+        let hint = if raw.contains("string values must be quoted") || raw.contains("unquoted") || (before.ends_with('=') && is_word) {
+            "; text stands in double quotes, such as \"this\""
+        } else {
+            ""
+        };
+        Self::new(span, format!("this is not TOML: {raw}{hint}"))
+    }
+
+    /// Puts what `serde` says of a TOML that is no configuration into the same words.
+    pub fn from_serde(error: &toml::de::Error, text: &str) -> Self {
         let raw = error.message().trim_end();
         let span = error.span().unwrap_or(0..0);
         let quoted = |part: &str| -> Vec<String> { part.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
@@ -136,15 +156,8 @@ impl Fault {
                 return Self::new(span, format!("expected {}, found {}", plain_type(expected), plain_found(found)));
             }
         }
-        if raw.starts_with("duplicate key") {
-            return Self::new(span, "this key or section is there a second time; keep one of them");
-        }
-        let hint = if raw.contains("string values must be quoted") || raw.contains("unquoted") {
-            "; text stands in double quotes, such as \"this\""
-        } else {
-            ""
-        };
-        Self::new(span, format!("this is not TOML: {raw}{hint}"))
+        // Our own types say it in a sentence.
+        Self::new(span, raw)
     }
 
     pub fn at(self, origin: &Path, text: &str) -> ConfigError {

@@ -51,7 +51,7 @@ fn tables(text: &str) -> Result<File, Fault> {
             return Err(Fault::new(key.span(), what));
         }
     }
-    File::deserialize(toml::Deserializer::from(document)).map_err(|error| Fault::from_toml(&error, text))
+    File::deserialize(toml::Deserializer::from(document)).map_err(|error| Fault::from_serde(&error, text))
 }
 
 /// The text of the file at `path`, at most [`MAX_BYTES`].

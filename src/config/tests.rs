@@ -199,7 +199,7 @@ const MISTAKES: &[(&str, usize, usize, &str)] = &[
     ("[log]\nfilter = info\n", 2, 10, "double quotes"),
     ("[log]\nfilter = \"inof\"\n", 2, 10, "\"inof\" is not a level"),
     ("[log\n", 1, 5, "this is not TOML"),
-    ("[log]\nfilter = \"info\n", 2, 16, "this is not TOML"),
+    ("[log]\nfilter = \"info\n", 2, 15, "this is not TOML"),
     ("[[camera]]\nfps = 0\n", 2, 7, "expected a whole number from 1 to 240, found 0"),
     (
         "[[camera]]\nsize = \"1281x720\"\n",

@@ -16,6 +16,7 @@ use str0m::config::DtlsCert;
 use str0m::media::{Mid, Pt};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{AbsCaptureTime, ExtensionValues, RtpWrite};
+use str0m::stats::PeerStats;
 use str0m::{IceConnectionState, Rtc};
 
 use crate::media::{AccessUnit, Bitrate, StreamFormat};
@@ -33,6 +34,9 @@ const MAX_REQUESTS: usize = 16;
 /// How fast pictures are sent to a viewer who has to catch up with the newest one. A whole group of pictures at once would
 /// overrun the receiver's socket; at this rate 4 s of video take about half a second.
 const CATCH_UP: Bitrate = Bitrate::kbps(20_000);
+
+/// More loss than this in a second is congestion; radio links lose a few per cent without any.
+const CONGESTION_LOSS: f32 = 0.05;
 
 /// What a session starts from.
 pub struct Setup<'a> {
@@ -149,6 +153,11 @@ pub struct Session {
     /// Not before then may the next picture be sent.
     ready_at: Instant,
     estimate: Option<Bitrate>,
+    /// Share of the packets that were lost in the last second.
+    loss: f32,
+    /// Bits a second sent in the last second.
+    sent_rate: u64,
+    sent_before: Option<(u64, Instant)>,
     requests: usize,
     dropped: u64,
     /// What the stack reported and is not dealt with yet; empty between inputs.
@@ -188,6 +197,9 @@ impl Session {
             give_up: Some((now + CONNECT_TIME, "no network path to the viewer was found")),
             ready_at: now,
             estimate: None,
+            loss: 0.0,
+            sent_rate: 0,
+            sent_before: None,
             requests: 0,
             dropped: 0,
             pending: VecDeque::new(),
@@ -347,10 +359,9 @@ impl Session {
             return;
         }
         self.now = self.now.max(now);
-        let told = farewell.is_some_and(|message| self.say(message).is_ok());
-        // Before the stack ends: its own end is no news any more, and this is the reason.
-        self.finish(reason.to_owned(), outbox);
-        if told {
+        if let Some(message) = farewell
+            && self.say(message).is_ok()
+        {
             self.drain(outbox);
         }
         self.hang_up(reason, outbox);
@@ -568,23 +579,39 @@ impl Session {
                 }
             },
             str0m::Event::ChannelClose(id) if Some(id) == self.channel => self.channel = None,
-            str0m::Event::PeerStats(_) => self.tell_stats(),
+            str0m::Event::PeerStats(stats) => self.note_stats(&stats),
             str0m::Event::Closed => self.finish("the viewer left".into(), outbox),
             _ => {}
         }
     }
 
-    /// Key frames leave at once where the path is known to be wide; on a narrow one the stack spreads them.
+    /// Pictures leave at once, unless the path is known to be too narrow for them: then the stack spreads their packets, and
+    /// what it can't send in time is dropped up to a key frame. An estimate alone is no such knowledge: on a busy machine it
+    /// falls with the jitter of its timers while every packet arrives.
     fn pace(&mut self) {
         let Some((mid, _)) = self.media else { return };
-        let wide = self
-            .estimate
-            .is_none_or(|estimate| estimate.as_bps() >= self.target.as_bps() * 3 / 4);
+        let needed = self.sent_rate.max(self.target.as_bps() / 4);
+        let too_little = self.estimate.is_some_and(|estimate| estimate.as_bps() < needed);
+        let narrow = too_little && self.loss >= CONGESTION_LOSS;
         let desired = str0m::bwe::Bitrate::bps(self.target.as_bps() * 3 / 2);
         self.rtc.bwe().set_bitrate(str0m::bwe::Bitrate::ZERO, desired);
         if let Some(stream) = self.rtc.direct_api().stream_tx_by_mid(mid, None) {
-            stream.set_unpaced(wide);
+            stream.set_unpaced(!narrow);
         }
+    }
+
+    fn note_stats(&mut self, stats: &PeerStats) {
+        let (sent, at) = self
+            .sent_before
+            .replace((stats.peer_bytes_tx, stats.timestamp))
+            .unwrap_or((0, stats.timestamp));
+        let elapsed = stats.timestamp.saturating_duration_since(at).as_millis() as u64;
+        if elapsed > 0 {
+            self.sent_rate = stats.peer_bytes_tx.saturating_sub(sent) * 8_000 / elapsed;
+        }
+        self.loss = stats.egress_loss_fraction.unwrap_or(0.0);
+        self.pace();
+        self.tell_stats();
     }
 
     fn tell_stats(&mut self) {

@@ -2,6 +2,7 @@
 
 mod backoff;
 pub mod mqtt;
+mod pace;
 mod replies;
 mod tls;
 mod trouble;

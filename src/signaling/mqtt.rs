@@ -17,6 +17,7 @@ use rumqttc::{
 use tokio::sync::{mpsc, watch};
 
 use super::backoff::Backoff;
+use super::pace::{Pace, Verdict};
 use super::replies::{Admission, Replies};
 use super::{Outgoing, role_of, tls, trouble};
 use crate::config::{Broker, BrokerScheme};
@@ -91,6 +92,7 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
         dispatcher,
         answer,
         replies: Replies::default(),
+        pace: Pace::default(),
     };
     let mut connected = false;
     // Whoever reads "online" may ask at once, so it is said when requests can come. The client gives no order of its own: it
@@ -265,6 +267,7 @@ struct Inbox {
     dispatcher: Arc<Dispatcher>,
     answer: mpsc::Sender<Answer>,
     replies: Replies,
+    pace: Pace,
 }
 
 impl Inbox {
@@ -294,6 +297,10 @@ impl Inbox {
             tracing::debug!(%peer, "a retained message was ignored");
             return;
         }
+        let verdict = self.pace.admit(&peer, now);
+        if verdict == Verdict::Ignore {
+            return;
+        }
         let properties = publish.properties.as_ref();
         let wanted = properties.and_then(|properties| properties.response_topic.clone());
         let topic = wanted
@@ -311,7 +318,11 @@ impl Inbox {
             Err(reply) => return self.answer(give(*reply)),
         };
         if let Message::Request(request) = &message {
-            match self.replies.admit(&peer, &request.id) {
+            let admission = match verdict {
+                Verdict::Take => self.replies.admit(&peer, &request.id),
+                Verdict::Refuse | Verdict::Ignore => Admission::Busy,
+            };
+            match admission {
                 Admission::Run => {}
                 Admission::Running => return,
                 Admission::Repeat(reply) => return self.answer(give(*reply)),

@@ -3,10 +3,12 @@
 # The test's figures go to /run/vm/said, its status to /run/vm/status; whatever the programs wrote is kept beside them.
 # shellcheck source=/dev/null
 . /run/vm/env
-export PATH=$BIN:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin HOME=/run LC_ALL=C
+export PATH=/run/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin HOME=/run LC_ALL=C
 cd /run/vm || exit
 
 ip link set lo up
+# In memory: run from the host's /, programs would wait for it page by page, at moments that are measured.
+mkdir /run/bin && cp "$BIN"/{peercam,peercam-probe,uvcip} /run/bin/
 mkdir -p /lib/modules && mount --bind "$MODULES" /lib/modules
 
 # say WORDS: a line for people.
@@ -20,13 +22,13 @@ fail() {
   exit 1
 }
 
-# wait_for SECONDS WHAT COMMAND...: polls until the command succeeds; fails in words if it never does.
+# wait_for SECONDS WHAT COMMAND...: polls until the command succeeds, every PAUSE seconds; fails in words if it never does.
 wait_for() {
   local until=$((SECONDS + $1)) what=$2
   shift 2
   until "$@"; do
     [ "$SECONDS" -lt "$until" ] || fail "no $what"
-    pause 0.05
+    pause "${PAUSE:-0.05}"
   done
 }
 
@@ -68,6 +70,8 @@ start_camera() {
 }
 
 # start_agent DEVICE: a broker, and peercam on it with one camera: a device node, or `first` for the first one found.
+# The camera can't change its bit rate. The low one that the agent is told keeps pictures from being held back here, where
+# the emulated processors' jitter looks like a narrow path; congestion has tests of its own.
 start_agent() {
   local device=
   [ "$1" = first ] || device="device = \"$1\""
@@ -83,6 +87,7 @@ state_dir = "/run/peercam"
 [[camera]]
 name = "camera"
 source = "v4l2"
+bitrate_kbps = 250
 $device
 [broker]
 url = "tcp://127.0.0.1:1883"
@@ -105,6 +110,30 @@ broker_listens() {
 status_says() {
   kill -0 "$AGENT" 2> /dev/null || fail "the agent has ended: $(tail -n 3 peercam.log)"
   [[ $(tail -n 1 statuses.log) == *"$1"* ]]
+}
+
+# start_viewer: somebody watches, and saves what they see.
+start_viewer() {
+  peercam-probe --broker tcp://127.0.0.1:1883 --seconds 600 --json --save /run/saved.h264 > probe.json 2> probe.log &
+  VIEWER=$!
+}
+
+# How much has been saved, in bytes: pictures are written as they come, but for the last few kilobytes. Sets SAVED.
+read_saved() {
+  kill -0 "$VIEWER" 2> /dev/null || fail "the viewer has left: $(grep '"failed"' probe.json; tail -n 3 probe.log)"
+  SAVED=$(stat -c %s /run/saved.h264 2> /dev/null || echo 0)
+}
+
+saved_more_than() {
+  read_saved
+  [ "$SAVED" -gt "$1" ]
+}
+
+# stop_viewer: it leaves; fails if it lost its session before.
+stop_viewer() {
+  kill -INT "$VIEWER"
+  wait "$VIEWER" || fail "the viewer: $(grep '"failed"' probe.json; tail -n 3 probe.log)"
+  grep -q '"failed": *null' probe.json || fail "the viewer did not stay: $(grep '"failed"' probe.json)"
 }
 
 # elapsed FROM TO: the seconds between two values of EPOCHREALTIME, to the millisecond.

@@ -7,8 +7,17 @@ peercam devices > devices.log || fail "peercam devices: $(<devices.log)"
 grep -q H264 devices.log || fail "peercam devices does not list the camera's H.264: $(<devices.log)"
 start_agent first
 
-# It joins with a burst and leaves within a second: two more than are compared.
-timeout 120 peercam-probe --broker tcp://127.0.0.1:1883 --seconds $((SECS + 2)) --json --save /run/saved.h264 > probe.json 2> probe.log ||
-  fail "the viewer: $(grep '"failed"' probe.json; tail -n 3 probe.log)"
-said=$(uvcip compare "$FILM" /run/saved.h264 $((SECS * FILM_FPS)) 2>&1) || fail "$said"
-say "$said"
+# On a busy machine the agent may have to drop pictures for a viewer that is late; it does so up to a key frame, and the
+# viewer watches until it has seen the seconds that are wanted in one piece. What it saved must be the film's in any case.
+compare_saved() {
+  uvcip compare "$FILM" /run/saved.h264 $((SECS * FILM_FPS)) > compare.log 2>&1
+}
+saved_in_one_piece() {
+  read_saved
+  compare_saved
+}
+start_viewer
+PAUSE=1 wait_for $((10 * SECS)) "$SECS s in one piece at the viewer" saved_in_one_piece
+stop_viewer
+compare_saved || fail "$(<compare.log)"
+say "$(<compare.log)"

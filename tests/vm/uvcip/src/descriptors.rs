@@ -2,7 +2,7 @@
 //! probe-and-commit negotiation of the stream. One bulk endpoint, one format, one size, one rate.
 
 /// The largest payload of one bulk transfer, its header included: a picture takes several, as on real cameras.
-pub const PAYLOAD: usize = 16 * 1024;
+pub const PAYLOAD: usize = 4 * 1024;
 
 const CLOCK_HZ: u32 = 48_000_000;
 /// Where pictures come from.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 const SLICE: u8 = 1;
 const KEY_SLICE: u8 = 5;
+const PARAMETERS: u8 = 7;
 const DELIMITER: u8 = 9;
 const FILLER: u8 = 12;
 
@@ -40,47 +41,45 @@ impl Film {
     }
 }
 
-/// A saved stream's place in the film.
+/// A part of a saved stream that the film has in one piece.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Index of its first NAL unit.
+    /// Index of its first NAL unit in the film.
     pub first: usize,
     pub units: usize,
     pub pictures: usize,
-    pub film_units: usize,
 }
 
-/// Finds `saved` in the looped `film`, NAL unit by NAL unit; delimiters, filler and start codes don't count.
-pub fn compare(film: &[u8], saved: &[u8]) -> Result<Run, String> {
+/// Takes `saved` apart into runs of the looped `film`, NAL unit by NAL unit; delimiters, filler and start codes don't count.
+///
+/// # Errors
+/// A NAL unit is not the film's, or a run does not begin with parameter sets, so that it cannot be decoded.
+pub fn compare(film: &[u8], saved: &[u8]) -> Result<Vec<Run>, String> {
     let (film, saved) = (compared_units(film), compared_units(saved));
-    if film.is_empty() || saved.is_empty() {
-        return Err(format!("{} NAL units in the film, {} saved", film.len(), saved.len()));
+    let mut runs = Vec::new();
+    let mut at = 0;
+    while let Some(unit) = saved.get(at) {
+        let kind = unit[0] & 31;
+        let equal_from = |first: usize| {
+            let looped = film.iter().cycle().skip(first);
+            saved[at..].iter().zip(looped).take_while(|(saved, shown)| saved == shown).count()
+        };
+        let (units, first) = (0..film.len()).map(|first| (equal_from(first), first)).max().unwrap_or_default();
+        let place = format!("NAL unit {at} of {} ({} bytes, type {kind})", saved.len(), unit.len());
+        if units == 0 {
+            return Err(format!("{place} is not in the film"));
+        }
+        if kind != PARAMETERS {
+            return Err(format!(
+                "{place} is NAL unit {first} of the film: it does not go on from the one before, nor begin with parameter sets"
+            ));
+        }
+        let run = &saved[at..at + units];
+        let pictures = run.iter().filter(|unit| begins_picture(unit)).count();
+        runs.push(Run { first, units, pictures });
+        at += units;
     }
-    let equal_from = |first: usize| {
-        let looped = film.iter().cycle().skip(first);
-        saved.iter().zip(looped).take_while(|(saved, shown)| saved == shown).count()
-    };
-    let (equal, first) = (0..film.len()).map(|first| (equal_from(first), first)).max().unwrap_or_default();
-    if equal < saved.len() {
-        let wrong = saved[equal];
-        let place = film.iter().position(|unit| *unit == wrong);
-        return Err(format!(
-            "{equal} of {} NAL units are equal and in order; the next ({} bytes, type {}) is {}",
-            saved.len(),
-            wrong.len(),
-            wrong[0] & 31,
-            place.map_or("not in the film".to_owned(), |place| {
-                format!("NAL unit {place} of the film where {} was due", (first + equal) % film.len())
-            }),
-        ));
-    }
-    let pictures = saved.iter().filter(|unit| begins_picture(unit)).count();
-    Ok(Run {
-        first,
-        units: saved.len(),
-        pictures,
-        film_units: film.len(),
-    })
+    Ok(runs)
 }
 
 fn compared_units(bytes: &[u8]) -> Vec<&[u8]> {
@@ -132,32 +131,31 @@ mod tests {
 
     #[test]
     fn a_stream_that_joined_late_and_looped_is_found_whatever_its_start_codes() {
-        let saved =
-            b"\0\0\x01\x41\x9a\x04\0\0\x01\x67\x42\0\0\x01\x68\xce\0\0\0\x01\x65\x88\x01\0\0\0\x01\x0c\xff\x80\0\0\0\x01\x65\x48\x02";
-        let run = compare(FILM, saved).expect("found");
-        assert_eq!(
-            run,
-            Run {
-                first: 5,
-                units: 5,
-                pictures: 2,
-                film_units: 6
-            }
-        );
+        let saved = b"\0\0\x01\x67\x42\0\0\x01\x68\xce\0\0\0\x01\x65\x88\x01\0\0\0\x01\x0c\xff\x80\0\0\0\x01\x65\x48\x02\
+                      \0\0\x01\x41\x9a\x03\0\0\x01\x41\x9a\x04\0\0\x01\x67\x42";
+        let run = Run {
+            first: 0,
+            units: 7,
+            pictures: 3,
+        };
+        assert_eq!(compare(FILM, saved), Ok(vec![run]));
+        assert_eq!(compare(FILM, b""), Ok(vec![]));
     }
 
     #[test]
-    fn a_missing_a_doubled_and_a_changed_unit_are_told() {
-        let missing = b"\0\0\x01\x67\x42\0\0\x01\x68\xce\0\0\x01\x65\x88\x01\0\0\x01\x41\x9a\x03";
-        let why = compare(FILM, missing).expect_err("a slice is missing");
-        assert!(
-            why.starts_with("3 of 4") && why.contains("unit 4 of the film where 3 was due"),
-            "{why}"
+    fn a_gap_ends_a_run_and_the_next_one_begins_with_parameter_sets() {
+        let key = b"\0\0\x01\x67\x42\0\0\x01\x68\xce\0\0\x01\x65\x88\x01\0\0\x01\x65\x48\x02";
+        let runs = compare(FILM, &[&key[..], key].concat()).expect("two runs");
+        assert_eq!(
+            runs.iter().map(|run| (run.first, run.units, run.pictures)).collect::<Vec<_>>(),
+            [(0, 4, 1); 2]
         );
-        let doubled = b"\0\0\x01\x41\x9a\x03\0\0\x01\x41\x9a\x03";
-        assert!(compare(FILM, doubled).is_err());
-        let changed = b"\0\0\x01\x67\x42\0\0\x01\x68\xcf";
-        assert!(compare(FILM, changed).expect_err("changed").contains("not in the film"));
-        assert!(compare(FILM, b"").is_err());
+        let missing = compare(FILM, &[key, &b"\0\0\x01\x41\x9a\x04"[..]].concat()).expect_err("a picture is missing");
+        assert!(
+            missing.starts_with("NAL unit 4 of 5") && missing.contains("unit 5 of the film"),
+            "{missing}"
+        );
+        let changed = compare(FILM, b"\0\0\x01\x67\x42\0\0\x01\x68\xcf").expect_err("changed");
+        assert!(changed.contains("not in the film"), "{changed}");
     }
 }

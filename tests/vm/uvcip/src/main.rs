@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! uvcip camera FILM.h264 640x360 25       commands on stdin, a line each: plug, unplug; ends with stdin
-//! uvcip compare FILM.h264 SAVED.h264 250  are these at least 250 pictures of the film, equal and in order?
+//! uvcip compare FILM.h264 SAVED.h264 250  are these pieces of the film, equal and in order, one of 250 pictures or more?
 //! ```
 
 mod camera;
@@ -61,13 +61,16 @@ fn run_camera(film: &str, size: &str, fps: &str) -> Result<(), String> {
 fn compare(film: &str, saved: &str, pictures: &str) -> Result<(), String> {
     let wanted: usize = number(pictures)?;
     let read = |path: &str| std::fs::read(path).map_err(|error| format!("reading {path}: {error}"));
-    let run = film::compare(&read(film)?, &read(saved)?)?;
-    println!(
-        "{} NAL units of {} pictures, equal and in order, from NAL unit {} of the film's {}",
-        run.units, run.pictures, run.first, run.film_units
-    );
-    if run.pictures < wanted {
-        return Err(format!("{} pictures were saved, {wanted} are wanted", run.pictures));
+    let runs = film::compare(&read(film)?, &read(saved)?)?;
+    for run in &runs {
+        println!(
+            "{} NAL units of {} pictures, equal and in order, from NAL unit {} of the film",
+            run.units, run.pictures, run.first
+        );
+    }
+    let longest = runs.iter().map(|run| run.pictures).max().unwrap_or(0);
+    if longest < wanted {
+        return Err(format!("{longest} pictures are in one piece, {wanted} are wanted"));
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ const COMMAND_UNLINK: u32 = 2;
 const REPLY_SUBMIT: u32 = 3;
 const REPLY_UNLINK: u32 = 4;
 
-/// No transfer here is larger: 16 KiB payloads and short control requests.
+/// No transfer here is larger: 4 KiB payloads and short control requests.
 const LARGEST_OUT: usize = 64 * 1024;
 
 /// The status of a request that the device does not know.
