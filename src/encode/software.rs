@@ -125,7 +125,7 @@ fn start(settings: &Settings) -> Result<Encoder, EncodeError> {
         // Without leave to skip pictures openh264 prints one line of warning on stderr at each start; no other mode keeps to a
         // rate without it, and the line can only be turned off after the start.
         .rate_control_mode(RateControlMode::Bitrate)
-        .skip_frames(true)
+        .skip_frames(false)
         .bitrate(BitRate::from_bps(bits))
         .max_frame_rate(FrameRate::from_hz(settings.fps as f32))
         .intra_frame_period(IntraFramePeriod::from_num_frames(settings.gop))

@@ -87,7 +87,6 @@ state_dir = "/run/peercam"
 [[camera]]
 name = "camera"
 source = "v4l2"
-bitrate_kbps = 250
 $device
 [broker]
 url = "tcp://127.0.0.1:1883"
