@@ -199,7 +199,7 @@ fn a_wrong_scheme_is_told_for_what_it_is() {
 fn a_wrong_password_is_told_once_and_the_right_one_lets_in() {
     let folder = tempfile::tempdir().expect("a folder");
     let (accounts, password) = (folder.path().join("accounts"), folder.path().join("password"));
-    let mut account = |password: &str| {
+    let account = |password: &str| {
         let mut command = Command::new("mosquitto_passwd");
         let command = command.args(["-b", "-c"]).arg(&accounts).args(["porch", password]);
         assert!(

@@ -27,6 +27,9 @@ pub fn sentence(error: &ConnectionError, broker: &Broker) -> String {
             let reason = reason_string.clone().unwrap_or_else(|| format!("{reason_code:?}"));
             format!("the broker sent us away: {reason}")
         }
+        ConnectionError::MqttState(StateError::Deserialization(unread)) if io_error(error).is_none() => {
+            format!("what answers does not speak MQTT 5 ({unread}); is the scheme of broker.url the one of this port?")
+        }
         ConnectionError::Websocket(error) if io_error(error).is_none() => {
             format!("what answers at broker.url is no WebSocket listener of a broker ({error}); are its port and path right?")
         }
@@ -117,9 +120,13 @@ fn io_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
     causes(error).filter_map(|cause| cause.downcast_ref()).last()
 }
 
-/// An error and its causes, outermost first. What an [`io::Error`] wraps counts as its cause, which `source` passes over.
+/// An error and its causes, outermost first; also those that `source` passes over: what an [`io::Error`] wraps, and what kept
+/// the MQTT client from reading a packet.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| {
+    std::iter::successors(Some(error), |&error| {
+        if let Some(StateError::Deserialization(unread)) = error.downcast_ref() {
+            return Some(unread);
+        }
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         wrapped.map(|wrapped| wrapped as &(dyn Error + 'static)).or_else(|| error.source())
     })
