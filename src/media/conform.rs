@@ -147,7 +147,7 @@ impl Conformer {
 
     /// Reads the SPS that the key frame uses, in the unit itself or remembered.
     fn check(&mut self, unit: &[u8]) -> Result<(), Unsuitable> {
-        let own = nal_units(unit).find(|nal| nal.kind() == NalKind::Sps).map(|nal| nal.bytes());
+        let own = newest_sps(unit).map(|nal| nal.bytes());
         let Some(bytes) = own.or_else(|| self.sps.last().map(|set| set.bytes.as_slice())) else {
             return Ok(());
         };
@@ -165,8 +165,14 @@ impl Conformer {
 /// # Errors
 /// The SPS cannot be read. `Ok(None)` if the unit has none.
 pub fn format_of(key_frame: &[u8]) -> Result<Option<StreamFormat>, SpsError> {
-    let sps = nal_units(key_frame).find(|nal| nal.kind() == NalKind::Sps);
-    sps.map(|nal| Sps::read(nal.bytes()).map(|sps| sps.format)).transpose()
+    newest_sps(key_frame)
+        .map(|nal| Sps::read(nal.bytes()).map(|sps| sps.format))
+        .transpose()
+}
+
+/// Where a unit has several, those before the last are earlier ones that still stand, with ids of their own.
+fn newest_sps(unit: &[u8]) -> Option<Nal<'_>> {
+    nal_units(unit).filter(|nal| nal.kind() == NalKind::Sps).last()
 }
 
 /// Keeps the newest set of each id, the newest last. False if it is none that can be kept.

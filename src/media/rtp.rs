@@ -21,6 +21,8 @@ const END: u8 = 0x40;
 ///
 /// Small NAL units in a row (SPS, PPS, SEI) share a STAP-A; a large one becomes FU-A fragments of equal size but for the
 /// last, because the kernel's UDP segmentation wants equal datagrams. AUD and filler are left out: they carry no picture.
+/// So are the types that H.264 leaves unspecified: RTP has other meanings for them (RFC 6184, table 1), so a receiver would
+/// take their bytes for fragments of something else.
 #[must_use]
 pub fn packetize(access_unit: &[u8]) -> Vec<Arc<[u8]>> {
     let mut payloads = Vec::with_capacity(access_unit.len() / MAX_PAYLOAD + 2);
@@ -28,7 +30,7 @@ pub fn packetize(access_unit: &[u8]) -> Vec<Arc<[u8]>> {
     for nal in annexb::nal_units(access_unit) {
         let bytes = nal.bytes();
         match nal.kind() {
-            NalKind::Delimiter | NalKind::Filler => {}
+            NalKind::Delimiter | NalKind::Filler | NalKind::Other(0 | 24..) => {}
             NalKind::Sps | NalKind::Pps | NalKind::Sei if bytes.len() <= MAX_PAYLOAD => {
                 if !fits_stap(&small, bytes) {
                     flush(&mut small, &mut payloads);
@@ -82,7 +84,7 @@ fn fragment(nal: &[u8], payloads: &mut Vec<Arc<[u8]>>) {
         let start = if index == 0 { START } else { 0 };
         let end = if index == last { END } else { 0 };
         let mut payload = Vec::with_capacity(piece.len() + 2);
-        payload.push((header & NRI_MASK) | FU_A);
+        payload.push((header & !TYPE_MASK) | FU_A);
         payload.push(start | end | (header & TYPE_MASK));
         payload.extend_from_slice(piece);
         payloads.push(payload.into());

@@ -92,12 +92,13 @@ impl Topics {
         topic.strip_prefix(&self.prefix)?.strip_prefix("/from/").and_then(PeerId::parse)
     }
 
-    /// Whether `topic` is one where `peer` may be answered: its own topic or one beneath it.
+    /// Whether `topic` is one where `peer` may be answered: its own topic or one beneath it. Nothing that nobody can publish to: a
+    /// broker cuts off a device that tries a wildcard or a control character (MQTT 5, 1.5.4 and 4.7.1).
     #[must_use]
     pub fn may_answer(&self, peer: &PeerId, topic: &str) -> bool {
-        topic
-            .strip_prefix(&self.to(peer))
-            .is_some_and(|rest| rest.is_empty() || (rest.starts_with('/') && !rest.contains(['+', '#'])))
+        topic.strip_prefix(&self.to(peer)).is_some_and(|rest| {
+            rest.is_empty() || (rest.starts_with('/') && !rest.contains(|c: char| c.is_control() || matches!(c, '+' | '#')))
+        })
     }
 }
 
@@ -115,6 +116,7 @@ mod tests {
             "peercam/v1/cam/status",
             "peercam/v1/other/to/tab1",
             "peercam/v1/cam/to/tab1/#",
+            "peercam/v1/cam/to/tab1/\0",
         ] {
             assert!(!topics.may_answer(&peer, foreign), "{foreign}");
         }

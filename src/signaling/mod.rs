@@ -5,6 +5,7 @@ pub mod mqtt;
 mod pace;
 mod replies;
 mod tls;
+mod trouble;
 
 use crate::protocol::{Message, PeerId, Role};
 

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 use super::backoff::Backoff;
 use super::pace::{Pace, Verdict};
 use super::replies::{Admission, Replies};
-use super::{Outgoing, role_of, tls};
+use super::{Outgoing, role_of, tls, trouble};
 use crate::config::{Broker, BrokerScheme};
 use crate::control::Dispatcher;
 use crate::protocol::{DeviceId, Envelope, ErrorCode, MAX_MESSAGE_BYTES, Message, PeerId, Reply, RpcError, Status, Topics};
@@ -84,8 +84,7 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
     let options = options(&device, &broker, &topics, &status.borrow())?;
     let (client, eventloop) = AsyncClient::builder(options).capacity(MAX_QUEUED).build();
     let (sender, mut incoming) = mpsc::channel(MAX_QUEUED);
-    let name = broker.url.as_ref().map(ToString::to_string).unwrap_or_default();
-    let poll = tokio::spawn(poll(eventloop, sender, Backoff::new(broker.reconnect_max), name, now));
+    let poll = tokio::spawn(poll(eventloop, sender, broker, now));
     let (answer, mut answers) = mpsc::channel::<Answer>(MAX_QUEUED);
     let mut inbox = Inbox {
         topics,
@@ -157,7 +156,9 @@ fn offline(status: &Status) -> Status {
 }
 
 /// Polls the connection, and connects again after each failure with a fresh look-up of the broker's name.
-async fn poll(mut eventloop: EventLoop, events: mpsc::Sender<Incoming>, mut backoff: Backoff, broker: String, now: fn() -> Instant) {
+async fn poll(mut eventloop: EventLoop, events: mpsc::Sender<Incoming>, settings: Broker, now: fn() -> Instant) {
+    let broker = settings.url.as_ref().map(ToString::to_string).unwrap_or_default();
+    let mut backoff = Backoff::new(settings.reconnect_max);
     let mut connected_at: Option<Instant> = None;
     let mut last_error = String::new();
     loop {
@@ -183,7 +184,7 @@ async fn poll(mut eventloop: EventLoop, events: mpsc::Sender<Incoming>, mut back
                     backoff.reset();
                 }
                 // The same trouble is told once, not at each try.
-                let error = error.to_string();
+                let error = trouble::sentence(&error, &settings);
                 if connected_at.take().is_some() || error != last_error {
                     tracing::warn!(%broker, %error, "no connection to the broker; trying again");
                     last_error = error;

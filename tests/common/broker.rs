@@ -31,19 +31,34 @@ impl Broker {
 
     /// A broker that will listen at `address`, but does not run yet.
     pub fn at(address: SocketAddr) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
         // Without a limit on what waits for a slow client: a burst is meant to reach the agent.
         let config = format!(
             "listener {} {}\nallow_anonymous true\npersistence false\nuser root\nmax_queued_messages 0\n",
             address.port(),
             address.ip()
         );
+        Self::with(address, &config)
+    }
+
+    /// A broker with a configuration of the test's own, in which a listener is at `address`. It does not run yet.
+    pub fn with(address: SocketAddr, config: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("mosquitto.conf"), config).expect("a file");
         Self {
             folder,
             address,
             process: None,
         }
+    }
+
+    /// What it logged since it was started.
+    pub fn log(&self) -> String {
+        self.process.as_ref().expect("a running broker").log()
+    }
+
+    /// Lets it read its accounts and access list again.
+    pub fn reload(&self) {
+        self.process.as_ref().expect("a running broker").signal("HUP");
     }
 
     /// Starts it, first or again, and waits until it listens.

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 pub mod broker;
+pub mod certificates;
 pub mod device;
 pub mod peer;
 pub mod probe;

@@ -62,8 +62,21 @@ impl Peer {
         peer
     }
 
+    /// As [`Peer::join`], with an account (name and password) at the broker, and with `name` for a client id, as pages do.
+    pub fn log_in(broker: SocketAddr, device: &str, name: &str, account: (&str, &str)) -> Self {
+        let mut options = MqttOptions::new(name, (broker.ip().to_string(), broker.port()));
+        options.set_credentials(account.0, account.1.to_owned());
+        let mut peer = Self::connect_with(options, device, name);
+        peer.subscribe(&format!("peercam/v1/{device}/to/{name}/#"));
+        peer
+    }
+
     fn connect(broker: SocketAddr, device: &str, name: &str) -> Self {
-        let mut options = MqttOptions::new(String::new(), (broker.ip().to_string(), broker.port()));
+        let options = MqttOptions::new(String::new(), (broker.ip().to_string(), broker.port()));
+        Self::connect_with(options, device, name)
+    }
+
+    fn connect_with(mut options: MqttOptions, device: &str, name: &str) -> Self {
         options.set_keep_alive(60);
         options.set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(1 << 20));
         let (client, mut connection) = Client::builder(options).capacity(QUEUED).build();

@@ -34,6 +34,9 @@ pub struct Pair {
     pub pictures: Vec<MediaData>,
     pub heard: Vec<String>,
     pub channel: Option<ChannelId>,
+    /// Time that the device's side has really taken, and datagrams that it sent: for benches.
+    pub busy: Duration,
+    pub datagrams: u64,
     next_unit: u32,
 }
 
@@ -126,6 +129,8 @@ impl Pair {
             pictures: Vec::new(),
             heard: Vec::new(),
             channel: None,
+            busy: Duration::ZERO,
+            datagrams: 0,
             next_unit: 0,
         }
     }
@@ -233,11 +238,14 @@ impl Pair {
 
     fn feed(&mut self, input: Input<'_>) {
         let mut outbox = Outbox::default();
+        let began = Instant::now();
         self.device.handle(input, self.now, &self.clock, &mut outbox);
+        self.busy += began.elapsed();
         self.collect(outbox);
     }
 
     fn collect(&mut self, outbox: Outbox) {
+        self.datagrams += outbox.transmits.len() as u64;
         for transmit in outbox.transmits {
             self.wires[0].carry(self.now, &transmit.contents);
         }

@@ -51,10 +51,10 @@ pub async fn run(args: &Args) -> anyhow::Result<Report> {
         Some(path) => Some(File::create(path).with_context(|| format!("creating {} for --save", path.display()))?),
         None => None,
     };
-    let run_id = random_id();
+    let client_id = format!("probe-{}", random_id());
     let (broker, connection) = Broker::new(&Options {
         url: &args.broker,
-        client_id: format!("probe-{run_id}"),
+        client_id: client_id.clone(),
         ca: args.ca.as_deref(),
         username: args.username.as_deref(),
         password_file: args.password_file.as_deref(),
@@ -72,7 +72,13 @@ pub async fn run(args: &Args) -> anyhow::Result<Report> {
     let mut statuses = broker.route(topics.status());
     let mut peers = Vec::new();
     for index in 0..args.viewers {
-        let peer = PeerId::parse(&format!("probe-{run_id}-{index}")).context("making a peer id")?;
+        // The first one's name is the connection's client id, as a page's is: an access list that knows pages lets it in too.
+        let name = if index == 0 {
+            client_id.clone()
+        } else {
+            format!("{client_id}-{index}")
+        };
+        let peer = PeerId::parse(&name).context("making a peer id")?;
         peers.push((broker.route(topics.to(&peer)), peer));
     }
     broker.subscribe()?;
