@@ -144,7 +144,7 @@ fn agent_viewers_and_probe_work_and_nobody_hears_or_says_what_is_not_theirs() {
 
     // And to speak for others: for Alice, and for the device.
     let forged = request(&json!("forged"), "session.hello", &json!({ "version": 1 }));
-    mallory.publish(&alice.from_topic(), forged.to_string(), PublishOptions::at_least_once());
+    mallory.publish(&alice.request_topic(), forged.to_string(), PublishOptions::at_least_once());
     mallory.publish(&alice.to_topic(), forged.to_string(), PublishOptions::at_least_once());
     let status = format!("peercam/v1/{id}/status");
     mallory.publish(&status, r#"{"forged":true}"#, PublishOptions::at_least_once().retained());
