@@ -37,8 +37,8 @@ mkdir -p "$root/dev/pts" "$root/dev/shm"
 mount -t devpts devpts "$root/dev/pts"
 mount -t tmpfs shm "$root/dev/shm"
 
-rm -rf "$root/root/peercam"
-git clone -q --no-hardlinks . "$root/root/peercam"
+rm -rf "$root/srv/peercam"
+git clone -q --no-hardlinks . "$root/srv/peercam"
 
 # inside COMMAND...: with nothing of our environment but how the network is reached.
 inside() {
@@ -47,7 +47,7 @@ inside() {
     [ -z "${!name:-}" ] || pass+=("$name=${!name}")
   done
   chroot "$root" env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 CI=true \
-    "${pass[@]}" bash -c 'cd /root/peercam && exec "$@"' bash "$@" </dev/null
+    "${pass[@]}" bash -c 'cd /srv/peercam && exec "$@"' bash "$@" </dev/null
 }
 
 # demo NAME: until the picture is there; its page is fetched, and it stops when asked.
