@@ -36,7 +36,8 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> anyhow::Result<()> {
-    peercam::telemetry::init("warn");
+    // The broker warns of every page that is closed.
+    peercam::telemetry::init("warn,mqtt5=error");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -102,7 +103,7 @@ impl Demo {
         let status = ready(&mut broker, agent.device()).await?;
         for stream in &status.streams {
             if let Some(reason) = &stream.reason {
-                eprintln!("camera {}: {reason}", stream.name);
+                eprintln!("the camera `{}`: {reason}", stream.name);
             }
         }
         eprintln!("{}", qr::text(&viewer)?);
