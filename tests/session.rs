@@ -3,6 +3,7 @@
 mod session {
     mod pair;
 
+    mod catching_up_goes_on;
     mod clock_is_told;
     mod foreign_restart_refused;
     mod join_delivers_every_picture;

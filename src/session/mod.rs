@@ -145,6 +145,8 @@ pub struct Session {
     estimate: Option<Bitrate>,
     /// For how many seconds in a row packets have been lost.
     lossy_secs: u32,
+    /// Whether the path is known to be too narrow: then the stack paces.
+    narrow: bool,
     /// Bits a second sent in the last second.
     sent_rate: u64,
     sent_before: Option<(u64, Instant)>,
@@ -188,6 +190,7 @@ impl Session {
             ready_at: now,
             estimate: None,
             lossy_secs: 0,
+            narrow: false,
             sent_rate: 0,
             sent_before: None,
             requests: 0,
@@ -260,10 +263,16 @@ impl Session {
     /// Whether the path takes a picture now. Until then pictures wait in the hub, which drops what becomes too old.
     #[must_use]
     pub fn is_ready(&mut self, now: Instant) -> bool {
-        if !self.connected || self.closed || now < self.ready_at {
+        // Timers run a little ahead of the clock; what they have reached counts, or the one set for `ready_at` would be spent.
+        if !self.connected || self.closed || now.max(self.now) < self.ready_at {
             return false;
         }
         let Some((mid, _)) = self.media else { return false };
+        // Unpaced, every packet has left when the timers of its picture have run. What the stack tells of its queue it sampled
+        // before that, and would hold the next picture back until the pacer looks again, up to 40 ms later.
+        if !self.narrow {
+            return true;
+        }
         let mut api = self.rtc.direct_api();
         let queued = api
             .stream_tx_by_mid(mid, None)

@@ -62,11 +62,11 @@ impl Session {
         let Some((mid, _)) = self.media else { return };
         let needed = self.sent_rate.max(self.target.as_bps() / 4);
         let too_little = self.estimate.is_some_and(|estimate| estimate.as_bps() < needed);
-        let narrow = too_little && self.lossy_secs >= CONGESTION_SECS;
+        self.narrow = too_little && self.lossy_secs >= CONGESTION_SECS;
         let desired = str0m::bwe::Bitrate::bps(self.target.as_bps() * 3 / 2);
         self.rtc.bwe().set_bitrate(str0m::bwe::Bitrate::ZERO, desired);
         if let Some(stream) = self.rtc.direct_api().stream_tx_by_mid(mid, None) {
-            stream.set_unpaced(!narrow);
+            stream.set_unpaced(!self.narrow);
         }
     }
 

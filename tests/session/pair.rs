@@ -158,6 +158,11 @@ impl Pair {
 
     /// Sends one picture of `size` bytes, captured now; returns its NAL unit.
     pub fn send_picture(&mut self, size: usize) -> Vec<u8> {
+        self.send_picture_of(size, 0)
+    }
+
+    /// The same, with `backlog` pictures waiting behind it.
+    pub fn send_picture_of(&mut self, size: usize, backlog: u64) -> Vec<u8> {
         let number = self.next_unit;
         self.next_unit += 1;
         let key = number == 0;
@@ -184,9 +189,19 @@ impl Pair {
         self.feed(Input::Picture {
             unit: &unit,
             payloads: &payloads,
-            backlog: 0,
+            backlog,
         });
         nal
+    }
+
+    /// Runs the device's timers up to `at`, as a driver does that runs them ahead of its clock.
+    pub fn run_ahead(&mut self, at: Instant) {
+        while self.device.deadline().0 <= at {
+            let (due, now) = (self.device.deadline().0, self.now);
+            self.now = due.max(now);
+            self.feed(Input::Timeout);
+            self.now = now;
+        }
     }
 
     /// Lets the device say something on the data channel.
