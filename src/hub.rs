@@ -17,6 +17,10 @@ pub const MAX_LAG: Duration = Duration::from_millis(250);
 /// As long as [`crate::media::KeyFrameGate::INTERVAL`], so that a join never waits for the gate.
 pub const FRESH: Duration = Duration::from_millis(300);
 
+/// How long a viewer who begins behind may take to catch up. A group of pictures of 10 s at 2.5 Mbit/s takes 1.25 s at the
+/// session's pace; meanwhile the pictures that come live wait their turn.
+const CATCH_UP_TIME: Duration = Duration::from_secs(2);
+
 /// What the ring holds at most. A group of pictures that is larger can't be joined in its middle.
 const MAX_RING_BYTES: usize = 16 * 1024 * 1024;
 
@@ -63,6 +67,7 @@ struct State {
     newest_key: Option<u64>,
     format: Option<StreamFormat>,
     forces_key_frames: bool,
+    trouble: Option<String>,
     subscribers: usize,
     wakes: Vec<Wake>,
 }
@@ -139,10 +144,23 @@ impl Hub {
         let mut state = self.lock();
         state.format = Some(format);
         state.forces_key_frames = forces_key_frames;
+        state.trouble = None;
     }
 
-    /// The camera is away: what it showed before must not be shown to anybody as now. Viewers stay, and wait.
-    pub fn forget_pictures(&self) {
+    /// The camera is away, for a reason that people understand. Viewers stay, and wait.
+    pub fn camera_away(&self, reason: &str) {
+        self.forget_pictures();
+        self.lock().trouble = Some(reason.to_owned());
+    }
+
+    /// Why the camera is away, if it is.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.lock().trouble.clone()
+    }
+
+    /// What was shown before must not be shown to anybody as now.
+    fn forget_pictures(&self) {
         let mut state = self.lock();
         state.first = state.end();
         state.ring.clear();
@@ -198,8 +216,8 @@ pub struct Subscription {
 enum Place {
     /// Waits for a key frame at this place or later.
     Key { from: u64 },
-    /// The next picture to deliver. One that began behind `live_from` may be late until it has caught up.
-    At { next: u64, live_from: u64 },
+    /// The next picture to deliver. Up to `grace`, or until it has caught up with the newest, it may be late.
+    At { next: u64, grace: Option<Instant> },
 }
 
 /// What [`Subscription::next`] found.
@@ -228,7 +246,7 @@ impl Subscription {
                 Some(key) if key >= from => {
                     self.place = Place::At {
                         next: key,
-                        live_from: state.end(),
+                        grace: Some(now + CATCH_UP_TIME),
                     }
                 }
                 Some(_) | None => {
@@ -240,18 +258,20 @@ impl Subscription {
                 }
             }
         }
-        let Place::At { next, live_from } = self.place else {
+        let Place::At { next, grace } = self.place else {
             return Next::Nothing;
         };
         if next == state.end() {
+            self.place = Place::At { next, grace: None };
             return Next::Nothing;
         }
         let entry = state.get(next);
-        let late = entry.is_none_or(|entry| next >= live_from && now.saturating_duration_since(entry.published) > MAX_LAG);
+        let in_grace = grace.is_some_and(|until| now <= until);
+        let late = entry.is_none_or(|entry| !in_grace && now.saturating_duration_since(entry.published) > MAX_LAG);
         match entry {
             Some(entry) if !late => {
                 let picture = Arc::clone(&entry.picture);
-                self.place = Place::At { next: next + 1, live_from };
+                self.place = Place::At { next: next + 1, grace };
                 Next::Picture {
                     picture,
                     backlog: state.end() - next - 1,

@@ -105,6 +105,35 @@ fn where_no_key_frame_can_be_forced_a_joiner_gets_the_newest_with_all_that_follo
 }
 
 #[test]
+fn a_joiner_may_catch_up_while_live_pictures_wait_but_not_for_ever() {
+    let mut camera = Camera::new(false);
+    camera.frame(true);
+    camera.frames(60);
+    let [mut quick, mut stuck] = [(); 2].map(|()| camera.hub.subscribe(camera.now));
+    assert!(
+        matches!(stuck.next(camera.now), Next::Picture { .. }),
+        "it begins, and takes no more"
+    );
+    let mut seen = Vec::new();
+    // Five pictures of the past in the time of one live one, as the session's pace allows.
+    for _ in 0..20 {
+        for _ in 0..5 {
+            match quick.next(camera.now) {
+                Next::Picture { picture, .. } => seen.push((picture.unit.time.ticks() / 3_000) as u32),
+                Next::Nothing => {}
+                Next::Lagged { dropped } => panic!("{dropped} pictures were dropped after {seen:?}"),
+            }
+        }
+        camera.frame(false);
+    }
+    seen.extend(take(&mut quick, camera.now));
+    assert_eq!(seen, (0..=80).collect::<Vec<_>>());
+
+    camera.frames(60);
+    assert!(matches!(stuck.next(camera.now), Next::Lagged { .. }), "2.6 s later it is cleared");
+}
+
+#[test]
 fn a_slow_viewer_loses_what_is_late_and_goes_on_at_a_key_frame_while_others_lose_nothing() {
     let mut camera = Camera::new(true);
     camera.frame(true);
@@ -132,10 +161,12 @@ fn after_the_camera_was_away_nobody_is_shown_what_was_before() {
     camera.frames(10);
     let mut viewer = camera.hub.subscribe(camera.now);
     assert_eq!(take(&mut viewer, camera.now).len(), 11);
-    camera.hub.forget_pictures();
+    camera.hub.camera_away("the cable is out");
+    assert_eq!(camera.hub.trouble().as_deref(), Some("the cable is out"));
     let mut joiner = camera.hub.subscribe(camera.now);
     assert!(take(&mut joiner, camera.now).is_empty());
     camera.hub.set_format(FORMAT, false);
+    assert_eq!(camera.hub.trouble(), None);
     camera.frame(true);
     assert_eq!(take(&mut joiner, camera.now), [11]);
     assert_eq!(take(&mut viewer, camera.now), [11]);

@@ -59,8 +59,8 @@ impl Sessions {
     }
 
     /// What has to be sent, in order.
-    pub fn take_transmits(&mut self) -> Vec<str0m::net::Transmit> {
-        std::mem::take(&mut self.outbox.transmits)
+    pub fn take_transmits(&mut self) -> impl Iterator<Item = str0m::net::Transmit> {
+        self.outbox.transmits.drain(..)
     }
 
     /// Keys of the sessions that want pictures.
@@ -222,10 +222,10 @@ impl Sessions {
     fn accept(&mut self, peer: PeerId, role: Role, offer: &Offer, clock: &WallClock) -> Result<(u64, OfferReply), RpcError> {
         let (hub, bitrate) = self.stream(offer.stream.as_deref())?;
         let format = hub.format().ok_or_else(|| {
-            let sentence = format!(
-                "the camera `{}` has not shown a picture yet; the device's status says why",
-                hub.name()
-            );
+            let sentence = match hub.trouble() {
+                Some(reason) => format!("the camera `{}` shows nothing: {reason}", hub.name()),
+                None => format!("the camera `{}` is starting; try again in a moment", hub.name()),
+            };
             RpcError::new(ErrorCode::CameraUnavailable, sentence)
         })?;
         let earlier = self
