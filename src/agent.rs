@@ -68,6 +68,18 @@ impl Agent {
             name: config.device.name.clone(),
             software: env!("CARGO_PKG_VERSION").to_owned(),
         };
+        let (stop, stopped) = watch::channel(false);
+        // What can fail comes before what has to be stopped: the page's server ends with `stop`, the driver's thread would not.
+        let page = match config.http.listen {
+            Some(address) => {
+                let page = PageConfig {
+                    device: device.id.clone(),
+                    broker: config.broker.page_url.clone(),
+                };
+                Some(http::serve(address, page, stopped.clone()).await?)
+            }
+            None => None,
+        };
         let hubs: Vec<Arc<Hub>> = config.cameras.iter().map(|camera| Hub::new(&camera.name)).collect();
         let (notice_sender, notice_receiver) = mpsc::channel(MAX_WAITING);
         let (ended_sender, ended) = mpsc::channel(16);
@@ -98,7 +110,6 @@ impl Agent {
                 &ended_sender,
             )?;
         }
-        let (stop, stopped) = watch::channel(false);
         let (outgoing, outgoing_receiver) = mpsc::channel(MAX_WAITING);
         let notices = tokio::spawn(tell(notice_receiver, outgoing, Arc::clone(&dispatcher), driver.clone()));
         let carrier = config.broker.url.is_some().then(|| {
@@ -108,7 +119,7 @@ impl Agent {
                 dispatcher: Arc::clone(&dispatcher),
                 status: status_receiver,
                 outgoing: outgoing_receiver,
-                stop: stopped.clone(),
+                stop: stopped,
             };
             let part = Part("the MQTT carrier", ended_sender.clone());
             tokio::spawn(async move {
@@ -118,16 +129,6 @@ impl Agent {
                 }
             })
         });
-        let page = match config.http.listen {
-            Some(address) => {
-                let page = PageConfig {
-                    device: device.id,
-                    broker: config.broker.page_url.clone(),
-                };
-                Some(http::serve(address, page, stopped).await?)
-            }
-            None => None,
-        };
         tracing::info!(device = %identity.device, version = device.software, "peercam runs");
         Ok(Self {
             device: identity.device,
@@ -322,8 +323,9 @@ fn start_camera(
                     follow(&hub, &driver, &state);
                     let stream = stream_status(&camera.name, state);
                     status.send_modify(|status| {
-                        status.streams.retain(|known| known.name != stream.name);
-                        status.streams.push(stream);
+                        if let Some(known) = status.streams.iter_mut().find(|known| known.name == stream.name) {
+                            *known = stream;
+                        }
                         status.seq += 1;
                     });
                 }
@@ -350,7 +352,7 @@ fn follow(hub: &Hub, driver: &DriverHandle, state: &CameraState) {
                 tracing::warn!("viewers were not told that the stream changed");
             }
         }
-        CameraState::Lost { .. } | CameraState::Unsupported { .. } => hub.forget_pictures(),
+        CameraState::Lost { reason } | CameraState::Unsupported { reason } => hub.camera_away(reason),
     }
 }
 
