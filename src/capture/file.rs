@@ -98,7 +98,7 @@ impl FileReplay {
     fn no_key_frame(&self) -> CaptureError {
         let path = self.path.display();
         CaptureError::Unsupported(format!(
-            "{path}: no H.264 key frame found; peercam plays raw H.264 in Annex B format (ffmpeg -i VIDEO -c:v libx264 -bf 0 -an FILE.h264)"
+            "{path}: no H.264 key frame found; peercam plays raw H.264 in Annex B format (ffmpeg -i VIDEO -an -c:v libx264 -bf 0 -pix_fmt yuv420p FILE.h264)"
         ))
     }
 
