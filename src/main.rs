@@ -1,5 +1,7 @@
 //! `peercam`: the command line.
 
+use std::fmt::Display;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -37,11 +39,11 @@ fn main() -> ExitCode {
         Command::Run { config } => run(&config),
         Command::Check { config } => {
             let (report, good) = config::check_report(&config);
-            println!("{report}");
+            print(format_args!("{report}\n"));
             if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Command::Devices => {
-            print!("{}", capture::devices::list());
+            print(capture::devices::list());
             ExitCode::SUCCESS
         }
     }
@@ -51,7 +53,7 @@ fn run(path: &std::path::Path) -> ExitCode {
     let started = match config::start(path) {
         Ok(started) => started,
         Err(error) => {
-            eprintln!("{error}");
+            complain(error);
             return ExitCode::FAILURE;
         }
     };
@@ -63,8 +65,18 @@ fn run(path: &std::path::Path) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("peercam: {error:#}");
+            complain(format_args!("peercam: {error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// To standard output. A reader that has seen enough (`| head`) is no reason to fail, as `println!` would.
+fn print(text: impl Display) {
+    let _ = write!(std::io::stdout(), "{text}");
+}
+
+/// To standard error, as [`print`].
+fn complain(text: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

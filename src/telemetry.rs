@@ -11,6 +11,8 @@ pub fn init(filter: &str) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would say so on standard error, and panic, when standard error is gone (`2>&1 | head`).
+        .log_internal_errors(false)
         .with_ansi(false);
     let _ = if journal {
         builder.without_time().try_init()

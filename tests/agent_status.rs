@@ -2,10 +2,11 @@
 
 mod common;
 
+use std::process::Command;
 use std::time::Duration;
 
 use common::broker::Broker;
-use common::device::Device;
+use common::device::{Device, PEERCAM};
 use common::peer::Peer;
 use common::probe::Probe;
 use common::{SOON, sdp, until};
@@ -69,6 +70,25 @@ fn a_killed_agent_is_offline_by_its_last_will_and_comes_back_as_another_boot() {
     let (id, online) = watcher.status("the restarted agent is online", SOON, |status| status["online"] == true);
     assert_eq!(id, device.id(), "a restart changes no device's id");
     assert_ne!(online["boot"], before["boot"], "a restart is another boot");
+}
+
+#[test]
+fn a_log_that_nobody_reads_ends_nothing() {
+    let broker = Broker::start();
+    let mut device = Device::new(&broker);
+    // Standard error is a pipe whose reader ends at once.
+    let mut command = Command::new("bash");
+    command
+        .args(["-c", r#"exec "$0" run --config "$1" 2> >(:)"#, PEERCAM])
+        .arg(device.config_file());
+    device.start_as(&mut command);
+    device.live(&broker);
+    let mut watcher = Peer::watcher(broker.address);
+    device.configure("nonsense");
+    watcher.status("the mistake is told, and logged", SOON, |status| !status["config_error"].is_null());
+    device.process().signal("TERM");
+    let ended = device.take_process().end_within(STOP_TIME);
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
 }
 
 #[test]

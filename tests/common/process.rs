@@ -17,6 +17,7 @@ pub struct Running {
 }
 
 /// How a program ended.
+#[derive(Debug)]
 pub struct Ended {
     pub status: ExitStatus,
     /// How long it was waited for.

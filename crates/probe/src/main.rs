@@ -39,12 +39,15 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would say so on standard error, and panic, when standard error is gone (`2>&1 | head`).
+        .log_internal_errors(false)
         .init();
     str0m::crypto::from_feature_flags().install_process_default();
     let code = match measure(&args) {
         Ok(report) => print(&report, args.json),
         Err(error) => {
-            eprintln!("peercam-probe: {error:#}");
+            // Nobody may be reading.
+            let _ = writeln!(std::io::stderr(), "peercam-probe: {error:#}");
             UNREACHABLE
         }
     };
