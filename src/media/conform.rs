@@ -36,6 +36,11 @@ pub struct Conformed {
 /// Why a stream cannot be shown in a browser.
 #[derive(Debug, thiserror::Error)]
 pub enum Unsuitable {
+    /// It is not H.264 but its successor.
+    #[error(
+        "the stream is H.265 (HEVC), which browsers do not take over WebRTC; choose H.264 in the camera (ffmpeg: `-c:v libx264 -bf 0 -pix_fmt yuv420p`)"
+    )]
+    H265,
     /// It holds B slices.
     #[error(
         "the stream has B frames, which WebRTC cannot carry; turn B frames off in the camera (ffmpeg: `-bf 0`; or choose profile Baseline)"
@@ -89,6 +94,7 @@ impl Conformer {
                         return Err(Unsuitable::BFrames);
                     }
                 }
+                NalKind::Other(_) if is_h265_parameter_set(nal) => return Err(Unsuitable::H265),
                 NalKind::Sei | NalKind::Delimiter | NalKind::Filler | NalKind::Other(_) => {}
             }
         }
@@ -195,6 +201,12 @@ fn remember(sets: &mut Vec<Remembered>, nal: Nal<'_>) -> bool {
     true
 }
 
+/// Whether this is the video parameter set of an H.265 stream (ITU-T H.265, 7.3.2.1), whose header reads as H.264's unused type 0.
+fn is_h265_parameter_set(nal: Nal<'_>) -> bool {
+    // Type 32 of layer 0, two bytes that say how many layers there are, and the 16 set bits that the standard reserves.
+    matches!(nal.bytes(), [0x40, 0x01, _, _, 0xff, 0xff, ..])
+}
+
 fn append(data: &mut Vec<u8>, nal: &[u8]) {
     data.extend_from_slice(&[0, 0, 0, 1]);
     data.extend_from_slice(nal);
@@ -293,6 +305,12 @@ mod tests {
                 .to_string()
         };
         assert!(refused(vec![unit(&[SPS, PPS, IDR]), unit(&[B])]).contains("-bf 0"));
+        // The beginning of what x265 writes.
+        const VPS_H265: &[u8] = &[
+            0x40, 0x01, 0x0c, 0x01, 0xff, 0xff, 0x01, 0x60, 0x00, 0x00, 0x03, 0x00, 0x90, 0x00, 0x00, 0x03, 0x00, 0x00, 0x03, 0x00, 0x3c,
+        ];
+        const SLICE_H265: &[u8] = &[0x02, 0x01, 0xd0, 0x09, 0x7e];
+        assert!(refused(vec![unit(&[VPS_H265, SLICE_H265])]).contains("H.265"));
         assert!(refused(vec![unit(&[IDR]); 3]).contains("repeat"));
         assert!(refused(vec![unit(&[SPS, PPS, P]); 900]).contains("key frame interval"));
         let mut high_422 = SPS.to_vec();
