@@ -138,7 +138,7 @@ impl Source for FileReplay {
 
 fn lost(path: &Path, error: &io::Error) -> CaptureError {
     let help = match error.kind() {
-        io::ErrorKind::NotFound => "; is camera.path right?",
+        io::ErrorKind::NotFound => "; is the path right?",
         io::ErrorKind::PermissionDenied => "; may the user that peercam runs as read it?",
         _ => "",
     };

@@ -13,17 +13,17 @@ use clap::Parser;
 pub struct Args {
     /// Where the page is served. Not a loopback address: viewers of the local network are let in, without any password
     /// [default: 127.0.0.1:8080, or a free port if that is taken].
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub http: Option<SocketAddr>,
 
     /// Where the broker listens for browsers (MQTT over WebSocket)
     /// [default: port 9001 on the page's address, or a free port if that is taken].
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub ws: Option<SocketAddr>,
 
     /// Where the broker listens for the agent and other programs (MQTT over TCP)
     /// [default: 127.0.0.1:1883, or a free port if that is taken].
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub mqtt: Option<SocketAddr>,
 
     /// A camera that delivers H.264, such as /dev/video0.
@@ -41,6 +41,12 @@ pub struct Args {
     /// Where the device's identity is kept between runs [default: $XDG_STATE_HOME/peercam-demo or ~/.local/state/peercam-demo].
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
+}
+
+/// Reads ADDRESS:PORT.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "it takes an IP address and a port, such as 127.0.0.1:8080, or 0.0.0.0:8080 for the whole network".to_owned())
 }
 
 /// Where everything listens. A port 0 lets the system choose.
@@ -132,6 +138,14 @@ mod tests {
 
     fn parse(arguments: &[&str]) -> Args {
         Args::try_parse_from([&["demo"], arguments].concat()).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
+    }
+
+    #[test]
+    fn a_port_alone_is_refused_with_an_example() {
+        let error = Args::try_parse_from(["demo", "--http", "8080"])
+            .expect_err("no address")
+            .to_string();
+        assert!(error.contains("127.0.0.1:8080"), "{error}");
     }
 
     #[test]

@@ -4,6 +4,8 @@ mod args;
 mod broker;
 mod qr;
 
+use std::fmt::Display;
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
@@ -29,7 +31,7 @@ fn main() -> ExitCode {
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("demo: {error:#}");
+            say(format_args!("demo: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -53,7 +55,7 @@ fn run(args: Args) -> anyhow::Result<()> {
             () = &mut stopped => Ok(()),
             part = demo.agent.failed() => Err(anyhow!("{part} ended unexpectedly; PEERCAM_LOG=debug tells more")),
         };
-        eprintln!("stopping");
+        say("stopping");
         demo.stop().await;
         result
     });
@@ -98,17 +100,22 @@ impl Demo {
         let viewer = viewer_url(SocketAddr::new(host, page.port()), agent.device(), &page_url);
 
         if !addresses.local_only() {
-            eprintln!("Everybody in this network who has the link below can watch: peercam has no passwords yet.");
+            say("Everybody in this network who has the link below can watch: peercam has no passwords yet.");
         }
         let status = ready(&mut broker, agent.device()).await?;
+        if let Some(file) = &args.file {
+            // A camera may be plugged in later; a file that cannot be played now will not be.
+            playable(file, &status)?;
+        }
+        say(qr::text(&viewer)?);
+        // Whoever asked for the link may have gone with it (`| head -n1`).
+        let _ = writeln!(std::io::stdout(), "viewer: {viewer}");
         for stream in &status.streams {
             if let Some(reason) = &stream.reason {
-                eprintln!("the camera `{}`: {reason}", stream.name);
+                say(format_args!("No picture yet: {reason}"));
             }
         }
-        eprintln!("{}", qr::text(&viewer)?);
-        println!("viewer: {viewer}");
-        eprintln!("Ctrl-C stops it.");
+        say("Ctrl-C stops it.");
         Ok(Self { broker, agent })
     }
 
@@ -127,10 +134,24 @@ async fn ready(broker: &mut Broker, device: &DeviceId) -> anyhow::Result<Status>
     match tokio::time::timeout(PATIENCE, broker.status(device, known)).await {
         Ok(status) => status,
         Err(_) => {
-            eprintln!("still waiting for the camera's first picture");
+            say("still waiting for the camera's first picture");
             broker.status(device, known).await
         }
     }
+}
+
+/// # Errors
+/// The camera that plays `file` shows nothing, with its reason.
+fn playable(file: &Path, status: &Status) -> anyhow::Result<()> {
+    match status.streams.iter().find_map(|stream| stream.reason.as_ref()) {
+        Some(reason) => Err(anyhow!("--file {}: {reason}", file.display())),
+        None => Ok(()),
+    }
+}
+
+/// To standard error, where a reader that is gone is no reason to end, as it would be with `eprintln!`.
+fn say(text: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// What the agent is to do: the product's defaults, and what the command line says.

@@ -12,6 +12,16 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// What is promised, and what a person with a finger on Ctrl-C bears.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
+const DEMO: &str = env!("CARGO_BIN_EXE_peercam-demo");
+
+/// The demo on ports that are free, with its state in `state`.
+fn command(state: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(DEMO);
+    command.args(["--http", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"]);
+    command.args(more).arg("--state").arg(state);
+    command
+}
+
 /// A running demo, killed when dropped.
 struct Demo {
     child: Child,
@@ -20,11 +30,11 @@ struct Demo {
 
 impl Demo {
     fn start(state: &Path, more: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_peercam-demo"))
-            .args(["--http", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"])
-            .args(more)
-            .arg("--state")
-            .arg(state)
+        Self::start_as(command(state, more))
+    }
+
+    fn start_as(mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -151,6 +161,36 @@ fn one_line_leads_to_page_and_broker_and_it_ends_when_asked() {
 fn a_camera_that_is_not_there_is_said_and_the_link_printed_all_the_same() {
     let state = tempfile::tempdir().expect("a directory");
     let demo = Demo::start(state.path(), &["--camera", "/dev/no-such-camera"]);
+    parts(&demo.viewer());
+    let (code, ..) = demo.stop();
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn a_file_that_cannot_be_played_ends_it_with_the_reason() {
+    let state = tempfile::tempdir().expect("a directory");
+    for (file, word) in [
+        ("/nonexistent/a.h264", "No such file"),
+        (concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), "Annex B"),
+    ] {
+        let ended = command(state.path(), &["--file", file]).output().expect("the demo runs");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{said}");
+        assert!(said.contains(word) && said.contains(file) && !said.contains("panicked"), "{said}");
+        assert!(ended.stdout.is_empty(), "a link to nothing");
+    }
+}
+
+#[test]
+fn messages_that_nobody_reads_end_nothing() {
+    let state = tempfile::tempdir().expect("a directory");
+    // Standard error is a pipe whose reader ends at once.
+    let script = state.path().join("unheard");
+    std::fs::write(&script, format!("#!/bin/bash\nexec {DEMO} \"$@\" 2> >(:)\n")).expect("a script");
+    let mut bash = Command::new("bash");
+    bash.arg(&script);
+    bash.args(command(state.path(), &[]).get_args());
+    let demo = Demo::start_as(bash);
     parts(&demo.viewer());
     let (code, ..) = demo.stop();
     assert_eq!(code, Some(0));
