@@ -18,7 +18,7 @@
  * @property {number | undefined} rttMs
  * @property {number | undefined} width
  * @property {number | undefined} height
- * @property {string | undefined} codec such as `H264 42e01f`
+ * @property {string | undefined} codec such as `H264`
  * @property {boolean | undefined} relayed
  * @property {string | undefined} path in words
  */
@@ -87,9 +87,8 @@ export class StatsReader {
 /** @param {any} codec */
 function codecName(codec) {
   if (!codec) return undefined;
-  const name = String(codec.mimeType ?? '').replace('video/', '');
-  const profile = /profile-level-id=([0-9a-f]{6})/i.exec(codec.sdpFmtpLine ?? '');
-  return profile ? `${name} ${profile[1]}` : name;
+  // Its profile is what was negotiated, not what the camera sends.
+  return String(codec.mimeType ?? '').replace('video/', '');
 }
 
 /**
