@@ -5,9 +5,10 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::broker::Broker;
-use common::device::Device;
+use common::device::{Device, Settings};
 use common::peer::request;
-use common::{SOON, until};
+use common::probe::Probe;
+use common::{SOON, sdp, until};
 use rumqttc::PublishOptions;
 use serde_json::json;
 
@@ -54,4 +55,41 @@ fn ten_thousand_requests_of_one_client_keep_no_other_from_being_answered() {
             .call_within("session.hello", &json!({ "version": 1 }), Duration::from_secs(1))?
             .ok()
     });
+}
+
+#[test]
+fn thousands_of_candidates_of_one_viewer_cost_no_other_a_picture() {
+    let broker = Broker::start();
+    let mut device = Device::with(Settings {
+        size: "320x180",
+        fps: 30,
+        bitrate_kbps: 400,
+        broker: broker.url(),
+        ..Settings::default()
+    });
+    device.start();
+    device.live(&broker);
+    let probe = Probe::start(broker.address, device.id(), &["--seconds", "8"]);
+    let mut mallory = device.peer(broker.address, "mallory");
+    let hello = mallory.hello();
+    let answer = mallory
+        .call("session.offer", &sdp::offer_params(&hello, &sdp::offer()))
+        .expect("an answer");
+    let session = answer["session"].as_str().expect("the session's id").to_owned();
+    // As fast as the pace of one peer allows.
+    for message in 0..100u32 {
+        let line = |n: u32| {
+            let [_, b, c, d] = (message * 300 + n).to_be_bytes();
+            format!("candidate:1 1 udp 2122260223 10.{b}.{c}.{d} 5000 typ host")
+        };
+        let candidates: Vec<String> = (0..300).map(line).collect();
+        mallory.notify("session.candidates", &json!({ "session": session, "candidates": candidates }));
+        std::thread::sleep(Duration::from_millis(40));
+    }
+    let report = probe.report(Duration::from_secs(60));
+    let viewer = &report["per_viewer"][0];
+    assert!(viewer["failed"].is_null(), "{viewer}");
+    assert_eq!((&viewer["frames_lost"], &viewer["freezes"]), (&json!(0), &json!(0)), "{viewer}");
+    let dropped = &viewer["session_stats"]["dropped"];
+    assert_eq!(dropped, &json!(0), "pictures were held back: {viewer}");
 }

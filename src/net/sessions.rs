@@ -17,7 +17,7 @@ use crate::protocol::{Candidates, Close, ErrorCode, Message, Offer, OfferReply, 
 use crate::session::{Event, Input, Outbox, Session, Setup, WallClock};
 
 /// Addresses remembered for one viewer: a phone has a few, a liar has many.
-const MAX_ADDRESSES: usize = 32;
+const MAX_ADDRESSES: usize = 64;
 
 /// Steps of one session in one turn, far above what a key frame's packets need: the others have their turn too.
 const MAX_STEPS: usize = 4_096;
@@ -85,6 +85,10 @@ impl Sessions {
         });
         let key = named.or_else(|| self.by_address.get(&datagram.source).copied())?;
         let slot = self.slots.get_mut(&key)?;
+        // Each new address is one more candidate to the session, and one more check.
+        if slot.addresses.len() >= MAX_ADDRESSES && self.by_address.get(&datagram.source) != Some(&key) {
+            return None;
+        }
         let input = Input::Datagram {
             source: datagram.source,
             destination: datagram.destination,
@@ -284,6 +288,11 @@ impl Sessions {
             return Err(RpcError::new(ErrorCode::Conflict, "this session is over; open a new one"));
         };
         let sdp = slot.session.restart(&offer.sdp, clock.instant, &mut self.outbox)?;
+        // The viewer is somewhere else now, and needs room for new addresses; the oldest are those of where it was.
+        let left = slot.addresses.len().saturating_sub(MAX_ADDRESSES / 2);
+        for address in slot.addresses.drain(..left) {
+            self.by_address.remove(&address);
+        }
         let ufrag = slot.session.ufrag();
         slot.ufrags.push(ufrag.clone());
         self.by_ufrag.insert(ufrag, key);

@@ -25,6 +25,9 @@ use crate::protocol::{ErrorCode, Message, PeerId, Playout, Role, RpcError};
 /// A viewer that has not connected by then never will: browsers give up after about as long.
 const CONNECT_TIME: Duration = Duration::from_secs(15);
 
+/// Candidates taken of a viewer: browsers have a dozen. Each costs a check with every address of ours.
+const MAX_CANDIDATES: usize = 32;
+
 /// How long a lost connection may take to come back, by itself or by an ICE restart.
 const LOST_TIME: Duration = Duration::from_secs(20);
 
@@ -151,6 +154,8 @@ pub struct Session {
     sent_rate: u64,
     sent_before: Option<(u64, Instant)>,
     requests: usize,
+    /// How many of the viewer's candidates were taken since the last ICE restart.
+    candidates: usize,
     dropped: u64,
     /// What the stack reported and is not dealt with yet; empty between inputs.
     pending: VecDeque<str0m::Event>,
@@ -164,6 +169,7 @@ impl Session {
     /// [`ErrorCode::UnsupportedCodec`] where the viewer can't decode the stream, [`ErrorCode::InvalidParams`] where the
     /// offer is no offer.
     pub fn accept(setup: Setup<'_>, sdp: &str, now: Instant) -> Result<(Self, String), RpcError> {
+        check_candidates(sdp)?;
         let choice = offer::choose(sdp, setup.format).map_err(|sentence| RpcError::new(ErrorCode::UnsupportedCodec, sentence))?;
         let mut rtc = rtc::build(setup.certificate, choice, setup.bitrate, now);
         let answer = rtc::accept(&mut rtc, sdp, setup.locals).map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
@@ -194,6 +200,7 @@ impl Session {
             sent_rate: 0,
             sent_before: None,
             requests: 0,
+            candidates: offer::candidates(sdp),
             dropped: 0,
             pending: VecDeque::new(),
             closed: false,
@@ -219,6 +226,8 @@ impl Session {
                 "the offer belongs to another viewer: its DTLS fingerprint is a different one",
             ));
         }
+        check_candidates(sdp)?;
+        self.candidates = offer::candidates(sdp);
         self.now = self.now.max(now);
         let answer = rtc::accept(&mut self.rtc, sdp, &[]).map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
         self.drain(outbox);
@@ -412,7 +421,8 @@ impl Session {
     }
 
     fn candidates(&mut self, candidates: &[String]) {
-        for line in candidates {
+        for line in candidates.iter().take(MAX_CANDIDATES.saturating_sub(self.candidates)) {
+            self.candidates += 1;
             // A `.local` name can't be resolved here; the viewer's own checks tell its address (peer-reflexive).
             if let Ok(candidate) = str0m::Candidate::from_sdp_string(line) {
                 self.rtc.add_remote_candidate(candidate);
@@ -487,4 +497,12 @@ impl Session {
             _ => {}
         }
     }
+}
+
+fn check_candidates(sdp: &str) -> Result<(), RpcError> {
+    if offer::candidates(sdp) > MAX_CANDIDATES {
+        let sentence = format!("the offer has more than {MAX_CANDIDATES} candidates");
+        return Err(RpcError::new(ErrorCode::InvalidParams, sentence));
+    }
+    Ok(())
 }

@@ -92,6 +92,11 @@ pub fn choose(sdp: &str, stream: StreamFormat) -> Result<Choice, String> {
     }
 }
 
+/// How many candidates an offer holds.
+pub fn candidates(sdp: &str) -> usize {
+    sdp.lines().filter(|line| line.starts_with("a=candidate:")).count()
+}
+
 /// The `profile-level-id`s of every H.264 payload type with packetization-mode 1.
 fn offered_h264(sdp: &str) -> Vec<[u8; 3]> {
     let h264: Vec<&str> = sdp
