@@ -43,6 +43,8 @@ pub struct Agent {
     ended: mpsc::Receiver<&'static str>,
     carrier: Option<tokio::task::JoinHandle<()>>,
     notices: tokio::task::JoinHandle<()>,
+    /// Keeps other agents out of the state folder.
+    _lock: std::fs::File,
 }
 
 /// Says that a part has ended, however it ended.
@@ -141,6 +143,7 @@ impl Agent {
             ended,
             carrier,
             notices,
+            _lock: identity.lock,
         })
     }
 
@@ -177,12 +180,15 @@ impl Agent {
     }
 
     /// Tells viewers and broker good-bye and ends, within two seconds.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
+        self.stop_because("the device is shutting down; it comes back by itself when it restarts")
+            .await;
+    }
+
+    async fn stop_because(mut self, reason: &str) {
         let deadline = tokio::time::Instant::now() + STOP_TIME;
         self.stop_cameras.store(true, Ordering::Relaxed);
-        let _ = self.driver.send(Command::Shutdown {
-            reason: "the device is shutting down; it comes back by itself when it restarts".into(),
-        });
+        let _ = self.driver.send(Command::Shutdown { reason: reason.to_owned() });
         // The driver's end closes the notices, and with them the messages to viewers.
         let _ = tokio::time::timeout_at(deadline, &mut self.notices).await;
         let _ = self.stop.send(true);
@@ -204,6 +210,7 @@ pub async fn run(path: &Path, started: config::Started) -> anyhow::Result<()> {
     let mut reload = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
     let mut every = tokio::time::interval(CONFIG_EVERY);
     let mut watch = config::Watch::new(path.to_owned(), started.config.clone(), started.bad.as_ref());
+    let mut running = started.config.clone();
     let mut agent = Agent::start(started.config).await?;
     if let Some(error) = started.bad {
         tracing::error!("the configuration is bad, running the last good one:\n{error}");
@@ -220,23 +227,28 @@ pub async fn run(path: &Path, started: config::Started) -> anyhow::Result<()> {
             _ = reload.recv() => {}
             _ = every.tick() => {}
         }
-        let previous = watch.current().clone();
         match watch.check_now() {
             config::Check::Unchanged => {}
             config::Check::Bad(error) => {
                 tracing::error!("the configuration is bad, the last good one stays in force:\n{error}");
                 agent.set_config_error(Some(error.summary()));
             }
-            config::Check::Changed(config) if *config == previous => agent.set_config_error(None),
+            config::Check::Changed(config) if *config == running => {
+                tracing::info!("the configuration is good, and the one that runs");
+                agent.set_config_error(None);
+            }
             config::Check::Changed(config) => {
                 tracing::info!("the configuration has changed; starting anew with it");
-                agent.stop().await;
-                agent = match Agent::start(*config).await {
-                    Ok(agent) => agent,
+                agent.stop_because("the device starts anew with another configuration").await;
+                agent = match Agent::start((*config).clone()).await {
+                    Ok(agent) => {
+                        running = *config;
+                        agent
+                    }
                     Err(error) => {
                         let sentence = format!("{error:#}");
                         tracing::error!(error = sentence, "the new configuration can't run, going back to the last one");
-                        let agent = Agent::start(previous).await?;
+                        let agent = Agent::start(running.clone()).await?;
                         agent.set_config_error(Some(sentence));
                         agent
                     }
