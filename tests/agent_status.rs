@@ -92,21 +92,31 @@ fn a_log_that_nobody_reads_ends_nothing() {
 }
 
 #[test]
-fn a_stale_offline_is_contradicted_by_the_running_device() {
+fn a_status_that_the_device_did_not_say_is_contradicted_by_it() {
     let broker = Broker::start();
     let device = Device::online(&broker);
     let mut watcher = Peer::watcher(broker.address);
-    let (id, mut status) = watcher.status("the status is retained", SOON, |status| status["online"] == true);
-    status["online"] = json!(false);
-    watcher.publish(
-        &format!("peercam/v1/{id}/status"),
-        status.to_string(),
-        PublishOptions::at_least_once().retained(),
-    );
-    watcher.status("the stale offline is seen", SOON, |status| status["online"] == false);
-    watcher.status("the device says that it is online", SOON, |status| status["online"] == true);
-    let (_, retained) = Peer::watcher(broker.address).status("the status is retained", SOON, |_| true);
-    assert_eq!(retained["online"], true);
+    let (id, status) = watcher.status("the status is retained", SOON, |status| status["online"] == true);
+    let (mut stale, mut other) = (status.clone(), status.clone());
+    stale["online"] = json!(false);
+    other["name"] = json!("another name");
+    for lie in [
+        stale.to_string(),
+        other.to_string(),
+        json!({ "online": false }).to_string(),
+        "null".to_owned(),
+    ] {
+        watcher.publish(
+            &format!("peercam/v1/{id}/status"),
+            lie.clone(),
+            PublishOptions::at_least_once().retained(),
+        );
+        let lie: Value = serde_json::from_str(&lie).expect("JSON");
+        watcher.status("the lie is seen", SOON, |said| *said == lie);
+        watcher.status("the device says how it is", SOON, |said| *said == status);
+        let (_, retained) = Peer::watcher(broker.address).status("the status is retained", SOON, |_| true);
+        assert_eq!(retained, status);
+    }
     drop(device);
 }
 

@@ -36,6 +36,9 @@ const EXPIRY_SECS: u32 = 15;
 /// A connection that was up for this long was a good one: the next failure starts from the shortest pause.
 const STABLE: Duration = Duration::from_secs(10);
 
+/// The retained status is ours alone; whoever puts another in its place is contradicted, but not more often than this.
+const CONTRADICT_EVERY: Duration = Duration::from_secs(1);
+
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_millis(800);
 
@@ -93,6 +96,8 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
         answer,
         replies: Replies::default(),
         pace: Pace::default(),
+        contradicted: None,
+        contradict: None,
     };
     let mut connected = false;
     // Whoever reads "online" may ask at once, so it is said when requests can come. The client gives no order of its own: it
@@ -127,6 +132,13 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
                 let status = status.borrow_and_update();
                 if announced {
                     inbox.publish_status(&status);
+                }
+            }
+            () = tokio::time::sleep_until(inbox.contradict.unwrap_or_else(now).into()), if inbox.contradict.is_some() => {
+                inbox.contradict = None;
+                inbox.contradicted = Some(now());
+                if announced {
+                    inbox.publish_status(&status.borrow());
                 }
             }
             _ = stop.wait_for(|stop| *stop) => break,
@@ -268,6 +280,10 @@ struct Inbox {
     answer: mpsc::Sender<Answer>,
     replies: Replies,
     pace: Pace,
+    /// When the retained status was last put right.
+    contradicted: Option<Instant>,
+    /// When it is to be put right next.
+    contradict: Option<Instant>,
 }
 
 impl Inbox {
@@ -286,9 +302,10 @@ impl Inbox {
     fn receive(&mut self, publish: &Publish, status: &Status, now: Instant) {
         let Ok(topic) = std::str::from_utf8(&publish.topic) else { return };
         if topic == self.topics.status() {
-            // Our own will, published late, or somebody's mischief.
-            if serde_json::from_slice::<Status>(&publish.payload).is_ok_and(|status| !status.online) {
-                self.publish_status(status);
+            // Not the echo of what we said last: our own will, published late, or somebody's mischief.
+            if serde_json::from_slice::<Status>(&publish.payload).ok().as_ref() != Some(status) {
+                let earliest = self.contradicted.map_or(now, |at| at + CONTRADICT_EVERY);
+                self.contradict = Some(earliest.max(now));
             }
             return;
         }
