@@ -41,6 +41,10 @@ impl FileReplay {
     /// # Errors
     /// The file cannot be read, is not H.264 in Annex B format, or holds a stream that no browser shows.
     pub fn open(path: &Path, fps: Option<NonZeroU32>) -> Result<Self, CaptureError> {
+        // A pipe would hold the camera's thread up until somebody writes into it, and can't be played again.
+        if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+            return Err(CaptureError::Unsupported(format!("{}: this is no regular file", path.display())));
+        }
         let file = File::open(path).map_err(|error| lost(path, &error))?;
         let now = Instant::now();
         let mut replay = Self {
@@ -69,6 +73,9 @@ impl FileReplay {
         let mut searched = 0;
         while self.ready.is_empty() {
             let length = self.file.read(&mut piece).map_err(|error| lost(&self.path, &error))?;
+            if self.round == 0 && searched == 0 && is_transport_stream(&piece[..length]) {
+                return Err(self.no_annex_b("this is an MPEG transport stream"));
+            }
             let mut refused = None;
             let (conformer, ready) = (&mut self.conformer, &mut self.ready);
             let take = |unit: &[u8]| match conformer.take(unit) {
@@ -86,7 +93,7 @@ impl FileReplay {
             self.round += self.ready.len() as u64;
             searched += length;
             if searched > LOOK_AHEAD_BYTES {
-                return Err(self.no_key_frame());
+                return Err(self.no_annex_b("no H.264 key frame found"));
             }
             if length == 0 {
                 self.start_over()?;
@@ -95,16 +102,16 @@ impl FileReplay {
         Ok(())
     }
 
-    fn no_key_frame(&self) -> CaptureError {
+    fn no_annex_b(&self, what: &str) -> CaptureError {
         let path = self.path.display();
         CaptureError::Unsupported(format!(
-            "{path}: no H.264 key frame found; peercam plays raw H.264 in Annex B format (ffmpeg -i VIDEO -an -c:v libx264 -bf 0 -pix_fmt yuv420p FILE.h264)"
+            "{path}: {what}; peercam plays raw H.264 in Annex B format (ffmpeg -i VIDEO -an -c:v libx264 -bf 0 -pix_fmt yuv420p FILE.h264)"
         ))
     }
 
     fn start_over(&mut self) -> Result<(), CaptureError> {
         if self.round == 0 {
-            return Err(self.no_key_frame());
+            return Err(self.no_annex_b("no H.264 key frame found"));
         }
         self.round = 0;
         self.file.rewind().map_err(|error| lost(&self.path, &error))?;
@@ -134,6 +141,12 @@ impl Source for FileReplay {
     fn forces_key_frames(&self) -> bool {
         false
     }
+}
+
+/// Whether a file begins as an MPEG transport stream (ITU-T H.222.0): packets of 188 bytes, each behind a sync byte. H.264 in
+/// it is full of start codes, but cut into pieces.
+fn is_transport_stream(beginning: &[u8]) -> bool {
+    (0..4).all(|packet| beginning.get(packet * 188) == Some(&0x47))
 }
 
 fn lost(path: &Path, error: &io::Error) -> CaptureError {
@@ -236,7 +249,17 @@ mod tests {
             matches!(&error, Some(CaptureError::Lost(text)) if text.contains("/nonexistent/video.h264")),
             "{error:?}"
         );
-        for bytes in [&b""[..], &b"\x00\x00\x00\x18ftypmp42 this is an mp4 file"[..], &[0x55; 200_000]] {
+        // A transport stream whose packets hold H.264: start codes, and something else in between.
+        let mut packet = [0xff; 188];
+        packet[..4].copy_from_slice(&[0x47, 0x41, 0x00, 0x10]);
+        packet[20..30].copy_from_slice(&[0, 0, 0, 1, 0x65, 0x88, 0x84, 0, 0, 1]);
+        let transport_stream = packet.repeat(100);
+        for bytes in [
+            &b""[..],
+            &b"\x00\x00\x00\x18ftypmp42 this is an mp4 file"[..],
+            &[0x55; 200_000],
+            &transport_stream,
+        ] {
             let path = file(bytes);
             let error = FileReplay::open(path.path(), None).err();
             assert!(

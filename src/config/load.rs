@@ -60,8 +60,13 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
         path: path.to_owned(),
         error,
     };
-    if fs::metadata(path).map_err(unreadable)?.is_dir() {
+    let kind = fs::metadata(path).map_err(unreadable)?.file_type();
+    if kind.is_dir() {
         return Err(unreadable(io::ErrorKind::IsADirectory.into()));
+    }
+    if !kind.is_file() {
+        // A pipe would hold us up until somebody writes into it.
+        return Err(unreadable(io::Error::new(io::ErrorKind::InvalidInput, "this is no regular file")));
     }
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(unreadable)?;
