@@ -54,6 +54,9 @@ pub struct Args {
     /// the broker is on loopback too.
     #[arg(long, value_name = "IP")]
     pub address: Vec<IpAddr>,
+    /// Offer no transport-wide congestion control feedback, as viewers that know none.
+    #[arg(long)]
+    pub no_twcc: bool,
     /// How long to wait for the broker, in seconds.
     #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds)]
     pub connect_secs: f64,

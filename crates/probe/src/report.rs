@@ -9,7 +9,7 @@ use crate::args::ClockChoice;
 use crate::moment::Moment;
 use crate::offset::Estimate;
 use crate::samples::{Samples, Summary};
-use crate::viewer::{Failure, Viewer};
+use crate::viewer::{Failure, Milestones, Viewer};
 
 /// One run. Times are in milliseconds, `frames_*` are pictures.
 #[derive(Debug, Default, Serialize)]
@@ -116,7 +116,7 @@ impl Account {
         let ingress = viewer.ingress.as_ref();
         let failed = match &viewer.failure {
             Some(failure) => Some(failure.to_string()),
-            None => tally.first_key.is_none().then(|| "no decodable key frame came".to_owned()),
+            None => tally.first_key.is_none().then(|| missing(at).to_owned()),
         };
         let report = ViewerReport {
             viewer: index,
@@ -306,5 +306,18 @@ impl fmt::Display for Report {
             writeln!(f, "all thresholds met")?;
         }
         Ok(())
+    }
+}
+
+/// What a viewer without a picture was still waiting for at the end of the run.
+fn missing(at: Milestones) -> &'static str {
+    if at.hello_reply.is_none() {
+        "no reply from the device: is its id right, and is it running?"
+    } else if at.answer.is_none() {
+        "the device did not answer the offer"
+    } else if at.connected.is_none() {
+        "no connection: is UDP blocked between here and the device?"
+    } else {
+        "no decodable key frame came"
     }
 }

@@ -20,7 +20,7 @@ use crate::moment::Moment;
 use crate::report::{Account, Report};
 use crate::samples::{Dice, Samples};
 use crate::sockets::{Buffers, Sockets};
-use crate::viewer::{Action, Viewer};
+use crate::viewer::{Action, Viewer, Wishes};
 
 /// How long to listen for retained statuses when no device was named.
 const DISCOVERY: Duration = Duration::from_millis(500);
@@ -102,8 +102,11 @@ pub async fn run(args: &Args) -> anyhow::Result<Report> {
             at: began + Duration::from_millis(dice.below(u64::from(args.join_spread_ms) + 1)),
             topic: topics.from(&peer),
             inbox,
-            stream: args.stream.clone(),
-            save: save.take(),
+            wishes: Wishes {
+                stream: args.stream.clone(),
+                save: save.take(),
+                no_twcc: args.no_twcc,
+            },
         };
         let shared = shared.clone();
         viewers.spawn_local(async move { (index, peer.to_string(), task.watch(&shared).await) });
@@ -162,8 +165,7 @@ struct Task {
     at: Instant,
     topic: String,
     inbox: mpsc::Receiver<Incoming>,
-    stream: Option<String>,
-    save: Option<Box<dyn Write>>,
+    wishes: Wishes,
 }
 
 impl Task {
@@ -177,7 +179,7 @@ impl Task {
             _ = stop.wait_for(|stop| *stop) => {}
         }
         let addresses = sockets.addresses(&shared.addresses);
-        let mut viewer = Viewer::new(&addresses, self.stream.take(), self.save.take(), Moment::now())?;
+        let mut viewer = Viewer::new(&addresses, self.wishes, Moment::now())?;
         loop {
             while let Some(action) = viewer.action() {
                 match action {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid};
 use str0m::net::{Protocol, Receive, Transmit};
-use str0m::rtp::{Extension, RtpPacket};
+use str0m::rtp::{Extension, ExtensionMap, RtpPacket};
 use str0m::stats::{CandidatePairStats, MediaIngressStats};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc};
 
@@ -59,6 +59,17 @@ pub enum Failure {
     Closed(String),
     /// Something broke.
     Broken(String),
+}
+
+/// What a viewer is to ask for.
+#[derive(Default)]
+pub struct Wishes {
+    /// The stream's name; the device's first one without.
+    pub stream: Option<String>,
+    /// Where the stream is written to.
+    pub save: Option<Box<dyn Write>>,
+    /// Offer no transport-wide feedback, as viewers that know none.
+    pub no_twcc: bool,
 }
 
 /// What a viewer wants to have done.
@@ -123,8 +134,14 @@ impl Viewer {
     ///
     /// # Errors
     /// str0m does not take an address as a host candidate.
-    pub fn new(addresses: &[SocketAddr], stream: Option<String>, save: Option<Box<dyn Write>>, now: Moment) -> anyhow::Result<Self> {
+    pub fn new(addresses: &[SocketAddr], wishes: Wishes, now: Moment) -> anyhow::Result<Self> {
+        let mut extensions = ExtensionMap::standard();
+        if wishes.no_twcc {
+            extensions = ExtensionMap::empty();
+            extensions.set(4, Extension::RtpMid);
+        }
         let mut rtc = Rtc::builder()
+            .set_extension_map(extensions)
             .clear_codecs()
             .enable_h264(true)
             .set_rtp_mode(true)
@@ -156,7 +173,7 @@ impl Viewer {
             mid,
             pending: Some(pending),
             sdp: offer.to_sdp_string(),
-            stream,
+            stream: wishes.stream,
             local: Vec::new(),
             remote: HashMap::new(),
             early: Vec::new(),
@@ -167,7 +184,7 @@ impl Viewer {
             pli_wanted: false,
             pli_after: None,
             hung_up: None,
-            save,
+            save: wishes.save,
             actions: VecDeque::new(),
         };
         viewer.drain(now);

@@ -17,7 +17,7 @@ use str0m::{Candidate, Event, Input, Output, Rtc};
 use crate::args::ClockChoice;
 use crate::moment::Moment;
 use crate::report::Account;
-use crate::viewer::{Action, Failure, Viewer};
+use crate::viewer::{Action, Failure, Viewer, Wishes};
 
 const VIEWER: &str = "10.0.0.2:5000";
 const DEVICE: &str = "10.0.0.1:7000";
@@ -261,7 +261,7 @@ impl World {
         let now = Moment::now();
         let save = save.map(|save| Box::new(save) as Box<dyn std::io::Write>);
         Self {
-            viewer: Viewer::new(&[address(VIEWER)], None, save, now).expect("a viewer"),
+            viewer: Viewer::new(&[address(VIEWER)], Wishes { save, ..Wishes::default() }, now).expect("a viewer"),
             device: Device::new(now),
             under_way: BTreeMap::new(),
             start: now,
@@ -475,7 +475,7 @@ fn a_refusal_and_a_close_are_shown_in_the_devices_words() {
 #[test]
 fn nobody_there_is_asked_again_and_then_given_up() {
     let now = Moment::now();
-    let mut viewer = Viewer::new(&[address(VIEWER)], None, None, now).expect("a viewer");
+    let mut viewer = Viewer::new(&[address(VIEWER)], Wishes::default(), now).expect("a viewer");
     let mut hellos = Vec::new();
     for second in 0..=20 {
         viewer.timeout(now.plus_ms(f64::from(second) * 1e3));
