@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # ./dev soak [MINUTES]: what takes too long for every change. Prints, and keeps, docs/results/DATE-soak.md.
+# PEERCAM_CLEAN=0 leaves the clean machine out, which takes the better part of an hour.
 # shellcheck disable=SC2317 # section calls the functions
 set -euo pipefail
 # shellcheck source=tests/soak/common.sh
 . "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/common.sh"
 
 minutes=${1:-30}
-cargo build --locked
+cargo build --workspace --locked
 cargo build --release --locked
 start_agent 4
 result soak
@@ -43,9 +44,14 @@ coming_and_going() {
 }
 section "2,000 sessions come and go" coming_and_going 40
 
+section "the broker is away for 60 s and comes back at another address" \
+  env PEERCAM_SOAK=1 cargo test --workspace --locked --quiet --test agent_broker_away -- --nocapture
+
 section "real camera in a VM, again and again" sh -c 'for round in 1 2 3 4 5; do tests/vm/run.sh || exit; done'
 
-if [ "$(id -u)" = 0 ]; then
+if [ "${PEERCAM_CLEAN:-1}" = 0 ]; then
+  printf '\nA clean Debian 12 was left out.\n'
+elif [ "$(id -u)" = 0 ]; then
   section "a clean Debian 12" tests/soak/clean_machine.sh
 else
   printf '\nA clean Debian 12 was not tried: that needs root.\n'
