@@ -11,7 +11,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::error::{Fault, line_of};
-use super::file::{BrokerTable, CameraTable, File, FilePath, IceServerTable, NetworkTable};
+use super::file::{BrokerTable, CameraTable, File, FilePath, HttpTable, IceServerTable, NetworkTable};
 use super::url::BrokerChoice;
 use super::value::{Gop, Size, SourceKind, Text};
 use super::{
@@ -60,12 +60,7 @@ impl<'a> Resolver<'a> {
         let cameras = self.cameras(file.camera)?;
         let broker = self.broker(file.broker)?;
         let network = self.network(file.network)?;
-        let http = Http {
-            listen: file
-                .http
-                .listen
-                .map_or_else(|| Some(([127, 0, 0, 1], 8080).into()), |Text(address)| address.0),
-        };
+        let http = http(file.http, &broker);
         let mut config = Config {
             device,
             cameras,
@@ -369,6 +364,19 @@ impl<'a> Resolver<'a> {
     }
 }
 
+fn http(table: HttpTable, broker: &Broker) -> Http {
+    let page_has_broker = broker.url.is_some() && broker.page_url.is_some();
+    Http {
+        listen: table
+            .listen
+            .map_or_else(|| Some(([127, 0, 0, 1], 8080).into()), |Text(address)| address.0),
+        // A broker may ask for passwords: a page that has one must not become a way around them.
+        signaling: table.signaling.unwrap_or(!page_has_broker),
+        whep: table.whep.unwrap_or(false),
+        hosts: table.hosts.unwrap_or_default().into_iter().map(|Text(name)| name.0).collect(),
+    }
+}
+
 /// What lets others in, said aloud.
 fn open_doors(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -387,6 +395,16 @@ fn open_doors(config: &Config) -> Vec<String> {
         warnings.push(format!(
             "http.listen = \"{listen}\": the page is served unencrypted to everybody who reaches this address"
         ));
+        if config.http.signaling {
+            warnings.push(format!(
+                "http.listen = \"{listen}\" with http.signaling: everybody who reaches this address can watch, without a broker and without a password"
+            ));
+        }
+        if config.http.whep {
+            warnings.push(format!(
+                "http.whep = true on {listen}: everybody who reaches this address can watch, and so can any web page that one of them has open"
+            ));
+        }
     }
     if let Some(url) = &config.broker.url {
         let local = url.host == "localhost" || url.host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());

@@ -200,7 +200,7 @@ impl Session {
         };
         let mut outbox = Outbox::default();
         session.drain(&mut outbox);
-        Ok((session, offer::declare_size(&answer, setup.format)))
+        Ok((session, offer::finish(&answer, setup.format)))
     }
 
     /// Accepts an offer that restarts ICE; the session, its keys and its data channel stay.
@@ -209,10 +209,7 @@ impl Session {
     /// [`ErrorCode::Conflict`] if the offer comes with another DTLS fingerprint, [`ErrorCode::InvalidParams`] if it is none.
     pub fn restart(&mut self, sdp: &str, now: Instant, outbox: &mut Outbox) -> Result<String, RpcError> {
         let fingerprint = self.rtc.direct_api().remote_dtls_fingerprint().map(ToString::to_string);
-        let same = fingerprint.is_some_and(|known| {
-            let mut offered = sdp.lines().filter_map(|line| line.trim().strip_prefix("a=fingerprint:")).peekable();
-            offered.peek().is_some() && offered.all(|line| line.eq_ignore_ascii_case(&known))
-        });
+        let same = fingerprint.is_some_and(|known| offer::is_of(sdp, &known));
         if !same {
             return Err(RpcError::new(
                 ErrorCode::Conflict,
@@ -222,7 +219,7 @@ impl Session {
         self.now = self.now.max(now);
         let answer = rtc::accept(&mut self.rtc, sdp, &[]).map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
         self.drain(outbox);
-        Ok(offer::declare_size(&answer, self.format))
+        Ok(offer::finish(&answer, self.format))
     }
 
     /// Whose session it is.

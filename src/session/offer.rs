@@ -121,6 +121,17 @@ fn offered_h264(sdp: &str) -> Vec<[u8; 3]> {
         .collect()
 }
 
+/// Whether an offer comes with the DTLS fingerprint `known`, such as `sha-256 AB:CD`. Some write those of other hashes beside it.
+pub fn is_of(offer: &str, known: &str) -> bool {
+    let hash = |line: &str| line.split(' ').next().unwrap_or_default().to_ascii_lowercase();
+    let mut offered = offer
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("a=fingerprint:"))
+        .filter(|line| hash(line) == hash(known))
+        .peekable();
+    offered.peek().is_some() && offered.all(|line| line.eq_ignore_ascii_case(known))
+}
+
 /// Whether an answer has a video section that is not rejected and in which this device sends.
 pub fn sends_video(answer: &str) -> bool {
     answer.split("\r\nm=").skip(1).any(|section| {
@@ -129,8 +140,41 @@ pub fn sends_video(answer: &str) -> bool {
     })
 }
 
+/// The stack's answer as it is told to the viewer.
+pub fn finish(answer: &str, stream: StreamFormat) -> String {
+    declare_size(&place_candidates(answer), stream)
+}
+
+/// Moves the candidates to the first section that is not rejected. The stack writes them into the first one, which a viewer who
+/// offers sound before the picture sees rejected, and ignores with all that is in it.
+fn place_candidates(answer: &str) -> String {
+    let is_candidate = |line: &str| line.starts_with("a=candidate:") || line == "a=end-of-candidates";
+    let (mut lines, mut candidates) = (Vec::new(), Vec::new());
+    let mut place = None;
+    let (mut rejected, mut open) = (false, false);
+    for line in answer.lines() {
+        if line.starts_with("m=") {
+            if open && place.is_none() {
+                place = Some(lines.len());
+            }
+            rejected = line.split(' ').nth(1) == Some("0");
+            open |= !rejected;
+        }
+        if rejected && is_candidate(line) {
+            candidates.push(line);
+        } else {
+            lines.push(line);
+        }
+    }
+    if open {
+        let place = place.unwrap_or(lines.len());
+        lines.splice(place..place, candidates);
+    }
+    lines.join("\r\n") + "\r\n"
+}
+
 /// Adds what the stream is to an answer's video section: its size (RFC 6236), which the stack doesn't write.
-pub fn declare_size(answer: &str, stream: StreamFormat) -> String {
+fn declare_size(answer: &str, stream: StreamFormat) -> String {
     let mut lines = Vec::new();
     let mut in_video = false;
     for line in answer.lines() {
@@ -216,6 +260,32 @@ mod tests {
         assert!(error.contains("H.264"), "{error}");
         let mode_0_only = "a=rtpmap:107 H264/90000\r\na=fmtp:107 packetization-mode=0;profile-level-id=42e01f\r\n";
         choose(mode_0_only, stream([0x42, 0xe0, 0x1f])).expect_err("packetization-mode 1 is needed");
+    }
+
+    #[test]
+    fn an_offer_is_known_by_its_fingerprint() {
+        let known = "sha-256 AB:CD";
+        let offer = |lines: &[&str]| lines.iter().map(|line| format!("a=fingerprint:{line}\r\n")).collect::<String>();
+        for own in [&["sha-256 ab:cd"][..], &["SHA-256 AB:CD", "sha-512 00:11", "sha-256 AB:CD"]] {
+            assert!(is_of(&offer(own), known), "{own:?}");
+        }
+        for foreign in [&[][..], &["sha-512 AB:CD"], &["sha-256 AB:CE"], &["sha-256 AB:CD", "sha-256 AB:CE"]] {
+            assert!(!is_of(&offer(foreign), known), "{foreign:?}");
+        }
+    }
+
+    #[test]
+    fn candidates_stand_where_the_viewer_looks_for_them() {
+        let candidate = "a=candidate:1 1 udp 1 192.0.2.1 8555 typ host\r\n";
+        let [audio, video, data] = [
+            "m=audio 0 X 0\r\na=mid:0\r\n",
+            "m=video 9 X 96\r\na=mid:1\r\n",
+            "m=application 9 X y\r\n",
+        ];
+        let answer = format!("v=0\r\n{audio}{candidate}{video}{data}");
+        assert_eq!(place_candidates(&answer), format!("v=0\r\n{audio}{video}{candidate}{data}"));
+        let usual = format!("v=0\r\n{video}{candidate}{data}");
+        assert_eq!(place_candidates(&usual), usual);
     }
 
     #[test]
