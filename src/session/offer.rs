@@ -121,15 +121,13 @@ fn offered_h264(sdp: &str) -> Vec<[u8; 3]> {
         .collect()
 }
 
-/// Whether an offer comes with the DTLS fingerprint `known`, such as `sha-256 AB:CD`. Some write those of other hashes beside it.
-pub fn is_of(offer: &str, known: &str) -> bool {
-    let hash = |line: &str| line.split(' ').next().unwrap_or_default().to_ascii_lowercase();
-    let mut offered = offer
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("a=fingerprint:"))
-        .filter(|line| hash(line) == hash(known))
-        .peekable();
-    offered.peek().is_some() && offered.all(|line| line.eq_ignore_ascii_case(known))
+/// The DTLS fingerprints of an offer, such as `sha-256 ab:cd`, each once: some write one a section, and some those of several hashes.
+pub fn fingerprints(offer: &str) -> Vec<String> {
+    let lines = offer.lines().filter_map(|line| line.trim().strip_prefix("a=fingerprint:"));
+    let mut found: Vec<String> = lines.map(str::to_ascii_lowercase).collect();
+    found.sort();
+    found.dedup();
+    found
 }
 
 /// Whether an answer has a video section that is not rejected and in which this device sends.
@@ -263,15 +261,10 @@ mod tests {
     }
 
     #[test]
-    fn an_offer_is_known_by_its_fingerprint() {
-        let known = "sha-256 AB:CD";
-        let offer = |lines: &[&str]| lines.iter().map(|line| format!("a=fingerprint:{line}\r\n")).collect::<String>();
-        for own in [&["sha-256 ab:cd"][..], &["SHA-256 AB:CD", "sha-512 00:11", "sha-256 AB:CD"]] {
-            assert!(is_of(&offer(own), known), "{own:?}");
-        }
-        for foreign in [&[][..], &["sha-512 AB:CD"], &["sha-256 AB:CE"], &["sha-256 AB:CD", "sha-256 AB:CE"]] {
-            assert!(!is_of(&offer(foreign), known), "{foreign:?}");
-        }
+    fn fingerprints_are_read_whatever_their_case_and_number() {
+        let offer = "a=fingerprint:sha-256 AB:CD\r\na=fingerprint:sha-512 00:11\r\na=fingerprint:SHA-256 ab:cd\r\n";
+        assert_eq!(fingerprints(offer), ["sha-256 ab:cd", "sha-512 00:11"]);
+        assert!(fingerprints("v=0\r\n").is_empty());
     }
 
     #[test]
