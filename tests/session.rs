@@ -9,6 +9,7 @@ mod session {
     mod join_delivers_every_picture;
     mod loss_recovers;
     mod lost_path_gives_up;
+    mod players_for_the_web_get_pictures;
     mod requests_are_bounded;
     mod restart_keeps_the_channel;
     mod viewer_without_h264_refused;

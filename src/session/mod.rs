@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use str0m::bwe::BweKind;
 use str0m::channel::ChannelId;
 use str0m::config::DtlsCert;
-use str0m::media::{Mid, Pt};
+use str0m::media::{MediaKind, Mid, Pt};
 use str0m::net::{Protocol, Receive};
 use str0m::{IceConnectionState, Rtc};
 
@@ -464,7 +464,8 @@ impl Session {
                 self.give_up = Some((self.now + LOST_TIME, "the network path to the viewer was lost"));
             }
             str0m::Event::IceConnectionStateChange(_) if self.connected => self.give_up = None,
-            str0m::Event::MediaAdded(added) => {
+            // Sound that was offered beside it is told too, although the answer rejects it.
+            str0m::Event::MediaAdded(added) if added.kind == MediaKind::Video && self.media.is_none() => {
                 let pt = self.rtc.media(added.mid).and_then(|media| media.remote_pts().first().copied());
                 self.media = pt.map(|pt| (added.mid, pt));
                 rtc::bound_rtx(&mut self.rtc, added.mid);

@@ -47,7 +47,8 @@ const video = () =>
   page.evaluate(async () => {
     const report = [...(await window.pc.getStats()).values()];
     const video = report.find((entry) => entry.type === 'inbound-rtp' && entry.kind === 'video');
-    return { decoded: video?.framesDecoded ?? 0, at: video?.timestamp ?? 0, failed: window.failed };
+    const { framesDecoded = 0, framesReceived = 0, timestamp = 0 } = video ?? {};
+    return { decoded: framesDecoded, received: framesReceived, at: timestamp, failed: window.failed };
   });
 
 async function watch(kinds) {
@@ -63,15 +64,16 @@ async function count(ms) {
   const from = await video();
   await new Promise((resolve) => setTimeout(resolve, ms));
   const to = await video();
-  return { decoded: to.decoded - from.decoded, secs: (to.at - from.at) / 1000 };
+  return { decoded: to.decoded - from.decoded, received: to.received - from.received, secs: (to.at - from.at) / 1000 };
 }
 
-for (const kinds of ['video', 'audio,video']) {
+for (const kinds of ['video', 'audio,video', 'video,audio']) {
   test(`a player of another origin that asks for ${kinds} decodes every frame`, async () => {
     await watch(kinds);
-    const { decoded, secs } = await count(5000);
+    const { decoded, received, secs } = await count(5000);
     console.log(`whip-whep, ${kinds}: decoded ${decoded} frames in ${secs.toFixed(2)} s`);
-    assert.ok(decoded > 27 * secs, `30 frames a second are sent, ${decoded} were decoded in ${secs} s`);
+    // A busy machine draws fewer than the 30 a second of the test card.
+    assert.ok(decoded > 10 * secs && decoded >= 0.98 * received, `${decoded} of ${received} frames in ${secs} s`);
     const session = await page.evaluate(() => String(window.whep.resourceURL));
     await page.evaluate(() => window.whep.stop());
     assert.equal((await fetch(session, { method: 'DELETE' })).status, 404, 'the player has ended the session itself');
@@ -86,9 +88,9 @@ test('an ICE restart keeps the picture', async () => {
   await eventually('the device has answered with new credentials', 3000, () =>
     page.evaluate((old) => window.pc.remoteDescription.sdp.match(/a=ice-ufrag:(.*)/)[1] !== old, before),
   );
-  const { decoded, secs } = await count(3000);
+  const { decoded, received, secs } = await count(3000);
   console.log(`after an ICE restart: decoded ${decoded} frames in ${secs.toFixed(2)} s`);
-  assert.ok(decoded > 25 * secs, `${decoded} frames in ${secs} s`);
+  assert.ok(decoded > 10 * secs && decoded >= 0.95 * received, `${decoded} of ${received} frames in ${secs} s`);
   assert.equal(await page.evaluate(() => window.pc.connectionState), 'connected');
   await page.evaluate(() => window.whep.stop());
 });
