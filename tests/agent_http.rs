@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use common::broker::Broker;
 use common::device::{Device, Settings};
 use common::http::{Answer, Events, call, connect, read, request};
+use common::probe::Probe;
 use common::sdp::{self, offer_params};
 use common::{SOON, free_port, until};
 use serde_json::json;
@@ -49,6 +50,20 @@ fn a_viewer_joins_and_leaves_without_a_broker() {
     events.find("the end of the second session is told", |_, message| {
         message["params"]["session"] == second["session"]
     });
+}
+
+#[test]
+fn viewers_by_http_get_every_picture() {
+    let (_device, address) = device();
+    let probe = Probe::by(&["--http", &format!("http://{address}/"), "--viewers", "3", "--seconds", "3"]);
+    let report = probe.report(3 * SOON);
+    let viewers_of_it = report["per_viewer"].as_array().expect("a list");
+    assert_eq!(viewers_of_it.len(), 3);
+    for viewer in viewers_of_it {
+        assert!(viewer["failed"].is_null(), "{}", viewer["failed"]);
+        assert!(viewer["frames_shown"].as_u64() > Some(20) && viewer["frames_lost"] == 0, "{viewer}");
+    }
+    assert_eq!(report["statuses"][0][1]["online"], true, "{report}");
 }
 
 #[test]

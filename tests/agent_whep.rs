@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use common::device::{Device, Settings};
 use common::http::{Answer, call, connect, read, request};
+use common::probe::Probe;
 use common::{SOON, free_port, sdp, until};
 use serde_json::json;
 
@@ -103,6 +104,20 @@ fn an_offer_is_answered_and_the_session_ended_by_delete() {
 }
 
 #[test]
+fn viewers_by_whep_get_every_picture() {
+    let (_device, address) = device("http.whep = true");
+    let probe = Probe::by(&["--whep", &format!("http://{address}/whep"), "--viewers", "3", "--seconds", "3"]);
+    let report = probe.report(3 * SOON);
+    let viewers_of_it = report["per_viewer"].as_array().expect("a list");
+    assert_eq!(viewers_of_it.len(), 3);
+    for viewer in viewers_of_it {
+        assert!(viewer["failed"].is_null(), "{}", viewer["failed"]);
+        assert!(viewer["frames_shown"].as_u64() > Some(20) && viewer["frames_lost"] == 0, "{viewer}");
+    }
+    until("their sessions are ended", SOON, || (viewers(address) == 0).then_some(()));
+}
+
+#[test]
 fn candidates_trickle_and_ice_restarts_under_the_sessions_tag() {
     let (_device, address) = device("http.whep = true");
     let (session, tag) = open(address);
@@ -139,6 +154,9 @@ fn candidates_trickle_and_ice_restarts_under_the_sessions_tag() {
     assert_eq!(viewers(address), 1, "it is still the one session");
 }
 
+/// Path, headers and body of a request; status and a word of the reply.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, u16, &'a str);
+
 #[test]
 fn what_is_no_offer_is_refused_with_the_right_number_and_a_sentence() {
     let (_device, address) = device("http.whep = true");
@@ -146,7 +164,7 @@ fn what_is_no_offer_is_refused_with_the_right_number_and_a_sentence() {
     let huge = "v=0\r\n".repeat(14_000);
     let without_h264 = sdp::offer_without_h264();
     let no_picture = offer.replace("a=recvonly", "a=inactive");
-    let cases: [(&str, &[(&str, &str)], &str, u16, &str); 9] = [
+    let cases: [Case<'_>; 9] = [
         ("/whep", &[SDP], "no SDP at all", 400, "no SDP offer"),
         ("/whep", &[SDP], "v=0\r\nm=video\r\n", 400, "ice-ufrag"),
         ("/whep", &[SDP], &no_picture, 400, "video"),

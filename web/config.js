@@ -38,8 +38,8 @@ export async function readConfig(hash, fetchJson, pageProtocol) {
     const own = String(file?.device ?? '');
     device ||= own;
     broker ||= String(file?.broker ?? '');
-    // This server can speak for itself only.
-    direct = !broker && device === own;
+    // This server can speak for itself only, and says where it does not.
+    direct = !broker && device === own && file?.http !== false;
   }
   if (!device) throw new ConfigError('The address names no device: add #device=ID&broker=ws://HOST:PORT to it.');
   if (!isDeviceId(device)) throw new ConfigError(`“${device}” is no device id: 1 to 64 letters, digits, - and _ are.`);

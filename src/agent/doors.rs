@@ -42,6 +42,7 @@ impl Doors {
         let page = PageConfig {
             device,
             broker: config.broker.url.as_ref().and(config.broker.page_url.clone()),
+            http: self.http.is_some(),
         };
         let mut routes = http::page(page);
         if let Some(http) = &self.http {

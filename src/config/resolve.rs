@@ -13,7 +13,7 @@ use toml::Spanned;
 use super::error::{Fault, line_of};
 use super::file::{BrokerTable, CameraTable, File, FilePath, HttpTable, IceServerTable, NetworkTable};
 use super::url::BrokerChoice;
-use super::value::{Gop, Size, SourceKind, Text};
+use super::value::{Gop, Size, SourceKind, Switch, Text};
 use super::{
     Broker, BrokerScheme, BrokerUrl, Camera, Config, Device, Environment, Http, IceServer, Limits, Listen, Log, Network, Secret, Source,
     TransportPolicy,
@@ -365,14 +365,16 @@ impl<'a> Resolver<'a> {
 }
 
 fn http(table: HttpTable, broker: &Broker) -> Http {
-    let page_has_broker = broker.url.is_some() && broker.page_url.is_some();
+    let listen = table
+        .listen
+        .map_or_else(|| Some(([127, 0, 0, 1], 8080).into()), |Text(address)| address.0);
+    // A broker may ask for passwords: HTTP must not become a way around them.
+    let nobody_else = broker.page_url.is_none() && listen.is_some_and(|listen: std::net::SocketAddr| listen.ip().is_loopback());
+    let signaling = broker.url.is_none() || nobody_else;
     Http {
-        listen: table
-            .listen
-            .map_or_else(|| Some(([127, 0, 0, 1], 8080).into()), |Text(address)| address.0),
-        // A broker may ask for passwords: a page that has one must not become a way around them.
-        signaling: table.signaling.unwrap_or(!page_has_broker),
-        whep: table.whep.unwrap_or(false),
+        listen,
+        signaling: table.signaling.map_or(signaling, |Switch(on)| on),
+        whep: table.whep.is_some_and(|Switch(on)| on),
         hosts: table.hosts.unwrap_or_default().into_iter().map(|Text(name)| name.0).collect(),
     }
 }
@@ -392,14 +394,14 @@ fn open_doors(config: &Config) -> Vec<String> {
         ));
     }
     if let Some(listen) = config.http.listen.filter(|listen| !listen.ip().is_loopback()) {
+        let watch = if config.http.signaling {
+            ", who can watch, without a broker and without a password"
+        } else {
+            ""
+        };
         warnings.push(format!(
-            "http.listen = \"{listen}\": the page is served unencrypted to everybody who reaches this address"
+            "http.listen = \"{listen}\": the page is served unencrypted to everybody who reaches this address{watch}"
         ));
-        if config.http.signaling {
-            warnings.push(format!(
-                "http.listen = \"{listen}\" with http.signaling: everybody who reaches this address can watch, without a broker and without a password"
-            ));
-        }
         if config.http.whep {
             warnings.push(format!(
                 "http.whep = true on {listen}: everybody who reaches this address can watch, and so can any web page that one of them has open"

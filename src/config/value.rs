@@ -263,6 +263,28 @@ impl FromText for PageAddress {
     }
 }
 
+/// On or off.
+#[derive(Debug)]
+pub(super) struct Switch(pub bool);
+
+impl<'de> Deserialize<'de> for Switch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SwitchVisitor;
+        impl Visitor<'_> for SwitchVisitor {
+            type Value = Switch;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true or false, without quotation marks")
+            }
+
+            fn visit_bool<E: Error>(self, on: bool) -> Result<Self::Value, E> {
+                Ok(Switch(on))
+            }
+        }
+        deserializer.deserialize_bool(SwitchVisitor)
+    }
+}
+
 /// A name in the DNS, without a port.
 #[derive(Debug)]
 pub(super) struct HostName(pub String);

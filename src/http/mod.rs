@@ -29,6 +29,9 @@ pub struct PageConfig {
     /// HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broker: Option<String>,
+    /// Whether it may do that; told only where it may not.
+    #[serde(skip_serializing_if = "std::clone::Clone::clone")]
+    pub http: bool,
 }
 
 /// The page's files, and `peercam.json`.

@@ -116,8 +116,8 @@ impl Device {
             more,
         } = &self.settings;
         format!(
-            "device.name = \"{name}\"\ndevice.state_dir = \"{}\"\nhttp.listen = \"{http}\"\n{more}\nlimits.viewers = {viewers}\n\
-             network.udp_port = 0\nbroker.url = \"{broker}\"\nbroker.keep_alive_secs = 5\n\
+            "device.name = \"{name}\"\ndevice.state_dir = \"{}\"\nhttp.listen = \"{http}\"\nlimits.viewers = {viewers}\n\
+             network.udp_port = 0\nbroker.url = \"{broker}\"\nbroker.keep_alive_secs = 5\n{more}\n\
              [[camera]]\nname = \"card\"\nsource = \"pattern\"\nsize = \"{size}\"\nfps = {fps}\ngop_secs = 4\nbitrate_kbps = {bitrate_kbps}\n",
             self.folder.path().join("state").display()
         )

@@ -1,6 +1,6 @@
 //! An HTTP client of the test's own: what is sent is what is written here, byte for byte.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 

@@ -154,7 +154,7 @@ impl Whep {
             match HeaderValue::from_str(&link) {
                 Ok(link) => drop(headers.append(header::LINK, link)),
                 Err(_) => {
-                    tracing::warn!("a user name or credential of an ice_server can't be told in an HTTP header; WHEP viewers get none")
+                    tracing::warn!("a user name or credential of an ice_server can't be told in an HTTP header; WHEP viewers get none");
                 }
             }
         }
