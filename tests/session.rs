@@ -7,6 +7,7 @@ mod session {
     mod clock_is_told;
     mod foreign_restart_refused;
     mod join_delivers_every_picture;
+    mod long_user_name_refused;
     mod loss_recovers;
     mod lost_path_gives_up;
     mod players_for_the_web_get_pictures;
