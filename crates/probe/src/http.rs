@@ -64,6 +64,8 @@ impl Url {
             !uri.host().is_empty() && !authority.contains('@'),
             "{text}: {authority} is no host and port"
         );
+        let has_port = authority.rsplit_once(':').is_some_and(|(_, rest)| !rest.contains(']'));
+        ensure!(!has_port || uri.port_u16().is_some(), "{text}: what follows the host is no port");
         ensure!(!path.contains(['?', '#']), "{text}: a path has neither ? nor #");
         Ok(Self {
             authority: authority.to_owned(),

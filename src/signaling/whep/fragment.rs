@@ -141,6 +141,8 @@ pub fn of_answer(answer: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const CANDIDATE: &str = "candidate:1387637174 1 udp 2122260223 192.0.2.1 61764 typ host generation 0 ufrag EsAw network-id 1";
@@ -202,5 +204,18 @@ mod tests {
             of_answer(answer),
             "a=group:BUNDLE 1\r\nm=video 9 X 96\r\na=mid:1\r\na=ice-ufrag:abcd\r\na=candidate:1\r\na=candidate:2\r\na=end-of-candidates\r\n"
         );
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_readers_panic(text in "((a|m|v)=|candidate:|ice-(ufrag|pwd):|end-of-candidates|video 0?|[ -~]{0,30}|\\PC|\r?\n){0,40}") {
+            if let Ok(Fragment { credentials: Some(credentials), .. }) = Fragment::parse(&text) {
+                let again = restarted(&without_candidates(&text), &credentials);
+                prop_assert_eq!(super::credentials(&again), Ok(Some(credentials)));
+            }
+            let told = complete(&text);
+            prop_assert_eq!(complete(&told), told.clone());
+            prop_assert!(of_answer(&told).ends_with("a=end-of-candidates\r\n"));
+        }
     }
 }
