@@ -2,7 +2,7 @@
 //!
 //! `POST /whep` or `/whep/<stream>` with an offer opens a session, `PATCH` and `DELETE` at the address in its `Location` change
 //! and end it. Inside these are the same requests as every other carrier's. There is no signature and no password: who may watch is
-//! decided in [`role_of`].
+//! decided in `role_of` below.
 
 mod fragment;
 mod sessions;
