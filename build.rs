@@ -1,4 +1,4 @@
-//! Embeds the viewer page: every file under `web/` that a browser loads becomes an entry of `ASSETS` in `src/http.rs`.
+//! Embeds the viewer page: every file under `web/` that a browser loads becomes an entry of `ASSETS` in `src/http/`.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fmt::Write as _;

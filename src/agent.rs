@@ -1,6 +1,8 @@
 //! The composition root: builds the parts, wires their channels, supervises them, drains them.
 #![expect(clippy::disallowed_methods, reason = "the composition root gives the parts their clock")]
 
+mod doors;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,14 +13,14 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use self::doors::{Doors, Speaker};
 use crate::capture::{self, CameraState, CaptureEvent};
 use crate::config::{self, Config, TransportPolicy};
 use crate::control::{Announcement, Dispatcher};
-use crate::http::PageConfig;
 use crate::hub::Hub;
-use crate::net::{self, Command, DriverHandle, Notice};
-use crate::protocol::{self, DeviceId, DeviceInfo, Envelope, Message, Status, StreamState, StreamStatus};
-use crate::signaling::{Outgoing, mqtt};
+use crate::net::{self, Command, DriverHandle};
+use crate::protocol::{self, DeviceId, DeviceInfo, Status, StreamState, StreamStatus};
+use crate::signaling::mqtt;
 use crate::{http, identity};
 
 /// Notices of the driver, and messages to viewers, that may wait.
@@ -42,6 +44,7 @@ pub struct Agent {
     /// Each part holds a sender; it says its name when it ends.
     ended: mpsc::Receiver<&'static str>,
     carrier: Option<tokio::task::JoinHandle<()>>,
+    server: Option<tokio::task::JoinHandle<()>>,
     notices: tokio::task::JoinHandle<()>,
     /// Keeps other agents out of the state folder.
     _lock: std::fs::File,
@@ -71,15 +74,9 @@ impl Agent {
             software: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let (stop, stopped) = watch::channel(false);
-        // What can fail comes before what has to be stopped: the page's server ends with `stop`, the driver's thread would not.
-        let page = match config.http.listen {
-            Some(address) => {
-                let page = PageConfig {
-                    device: device.id.clone(),
-                    broker: config.broker.page_url.clone(),
-                };
-                Some(http::serve(address, page, stopped.clone()).await?)
-            }
+        // What can fail comes before what has to be stopped: a port is let go by itself, the driver's thread would not end.
+        let server = match config.http.listen {
+            Some(address) => Some(http::Server::bind(address).await?),
             None => None,
         };
         let hubs: Vec<Arc<Hub>> = config.cameras.iter().map(|camera| Hub::new(&camera.name)).collect();
@@ -112,8 +109,25 @@ impl Agent {
                 &ended_sender,
             )?;
         }
+        let doors = Doors::new(&config, &dispatcher, &status, &stop);
+        let page = server.as_ref().map(http::Server::address);
+        let server = server.map(|server| {
+            let app = doors.routes(&config, device.id.clone());
+            let listeners = config.limits.viewers.get() as usize;
+            let (part, stopped) = (Part("the HTTP server", ended_sender.clone()), stopped.clone());
+            tokio::spawn(async move {
+                let _part = part;
+                server.run(app, listeners, stopped).await;
+            })
+        });
         let (outgoing, outgoing_receiver) = mpsc::channel(MAX_WAITING);
-        let notices = tokio::spawn(tell(notice_receiver, outgoing, Arc::clone(&dispatcher), driver.clone()));
+        let speaker = Speaker {
+            mqtt: outgoing,
+            doors,
+            dispatcher: Arc::clone(&dispatcher),
+            driver: driver.clone(),
+        };
+        let notices = tokio::spawn(speaker.run(notice_receiver));
         let carrier = config.broker.url.is_some().then(|| {
             let carrier = mqtt::Carrier {
                 device: identity.device.clone(),
@@ -142,6 +156,7 @@ impl Agent {
             stop_cameras,
             ended,
             carrier,
+            server,
             notices,
             _lock: identity.lock,
         })
@@ -194,6 +209,9 @@ impl Agent {
         let _ = self.stop.send(true);
         if let Some(carrier) = &mut self.carrier {
             let _ = tokio::time::timeout_at(deadline, carrier).await;
+        }
+        if let Some(server) = &mut self.server {
+            let _ = tokio::time::timeout_at(deadline, server).await;
         }
         let cameras = async { while self.ended.recv().await.is_some() {} };
         let _ = tokio::time::timeout_at(deadline, cameras).await;
@@ -379,35 +397,5 @@ fn stream_status(name: &str, state: CameraState) -> StreamStatus {
         name: name.to_owned(),
         state,
         reason,
-    }
-}
-
-/// Brings what the driver has to say to where it belongs: requests to the dispatcher, the rest to the viewer by MQTT.
-async fn tell(mut notices: mpsc::Receiver<Notice>, outgoing: mpsc::Sender<Outgoing>, dispatcher: Arc<Dispatcher>, driver: DriverHandle) {
-    while let Some(notice) = notices.recv().await {
-        let (peer, message) = match notice {
-            Notice::Message {
-                session,
-                peer,
-                role,
-                message,
-            } => {
-                let (dispatcher, driver) = (Arc::clone(&dispatcher), driver.clone());
-                tokio::spawn(async move {
-                    let envelope = Envelope { peer, role, message };
-                    if let Some(reply) = dispatcher.handle(envelope, Instant::now()).await {
-                        let _ = driver.send(Command::Message {
-                            session,
-                            message: Message::Reply(reply),
-                        });
-                    }
-                });
-                continue;
-            }
-            Notice::Candidates { peer, candidates } => (peer, Message::notification("session.candidates", &candidates)),
-            Notice::Closed { peer, close } => (peer, Message::notification("session.close", &close)),
-        };
-        // Full or without a broker: the viewer learns it from its connection.
-        let _ = outgoing.try_send(Outgoing { peer, message });
     }
 }

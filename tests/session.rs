@@ -7,8 +7,10 @@ mod session {
     mod clock_is_told;
     mod foreign_restart_refused;
     mod join_delivers_every_picture;
+    mod long_user_name_refused;
     mod loss_recovers;
     mod lost_path_gives_up;
+    mod players_for_the_web_get_pictures;
     mod requests_are_bounded;
     mod restart_keeps_the_channel;
     mod viewer_without_h264_refused;

@@ -1,6 +1,7 @@
 // @ts-check
 /**
- * Which device, by which broker: from the URL's fragment, else from `peercam.json` beside the page.
+ * Which device, by which broker: from the URL's fragment, else from `peercam.json` beside the page. Where that names the device and no
+ * broker, the page came from the device itself, and speaks to it by HTTP.
  *
  * Fragment keys: `device`, `broker` (ws:// or wss://), `stream` (its name), `playout=smooth`, `policy=relay` (media through a TURN server
  * only), `stats=1` (statistics open). The fragment never leaves the browser, which is why it is not the query.
@@ -11,7 +12,7 @@ import { isDeviceId } from './protocol.js';
 /**
  * @typedef {object} Config
  * @property {string} device
- * @property {string} broker
+ * @property {string | undefined} broker nothing: by HTTP, with the server of this page
  * @property {string | undefined} stream
  * @property {'realtime' | 'smooth'} playout
  * @property {boolean} relayOnly
@@ -31,17 +32,21 @@ export async function readConfig(hash, fetchJson, pageProtocol) {
   const keys = new URLSearchParams(hash.replace(/^#/, ''));
   let device = keys.get('device');
   let broker = keys.get('broker');
+  let direct = false;
   if (!device || !broker) {
     const file = /** @type {any} */ (await fetchJson());
-    device ||= String(file?.device ?? '');
+    const own = String(file?.device ?? '');
+    device ||= own;
     broker ||= String(file?.broker ?? '');
+    // This server can speak for itself only, and says where it does not.
+    direct = !broker && device === own && file?.http !== false;
   }
   if (!device) throw new ConfigError('The address names no device: add #device=ID&broker=ws://HOST:PORT to it.');
   if (!isDeviceId(device)) throw new ConfigError(`“${device}” is no device id: 1 to 64 letters, digits, - and _ are.`);
-  if (!broker) throw new ConfigError('The address names no broker: add &broker=ws://HOST:PORT to it.');
+  if (!broker && !direct) throw new ConfigError('The address names no broker: add &broker=ws://HOST:PORT to it.');
   return {
     device,
-    broker: checkBroker(broker, pageProtocol),
+    broker: broker ? checkBroker(broker, pageProtocol) : undefined,
     stream: keys.get('stream') || undefined,
     playout: keys.get('playout') === 'smooth' ? 'smooth' : 'realtime',
     relayOnly: keys.get('policy') === 'relay',

@@ -97,6 +97,7 @@ function run(config) {
       latency: viewer.latency.read(),
       device: viewer.session?.deviceStats,
       broker: viewer.signaling.connected,
+      direct: config.broker === undefined,
       status: viewer.situation.status,
     });
   const view = new View(element('stage', HTMLElement), [video, still], video, {

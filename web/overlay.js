@@ -11,6 +11,7 @@ const UNKNOWN = 'n/a';
  * @property {import('./latency.js').Latency | undefined} latency
  * @property {import('./protocol.js').SessionStats | undefined} device
  * @property {boolean} broker whether signaling is connected
+ * @property {boolean} [direct] signaling goes to the device itself
  * @property {import('./protocol.js').Status | undefined} [status] what the device last said of itself
  */
 
@@ -19,7 +20,7 @@ const UNKNOWN = 'n/a';
  * @param {Readings} readings
  * @returns {[label: string, value: string][]}
  */
-export function rows({ stats, latency, device, broker, status }) {
+export function rows({ stats, latency, device, broker, direct, status }) {
   return [
     ['Latency', latency ? `${latency.medianMs.toFixed(0)} ms ± ${Math.max(1, Math.ceil(latency.errorMs))}` : UNKNOWN],
     ['Frames', stats?.fps === undefined ? UNKNOWN : `${stats.fps.toFixed(0)} /s`],
@@ -32,7 +33,7 @@ export function rows({ stats, latency, device, broker, status }) {
     ['Round trip', stats?.rttMs === undefined ? UNKNOWN : `${stats.rttMs.toFixed(stats.rttMs < 10 ? 1 : 0)} ms`],
     ['Jitter buffer', stats?.jitterBufferMs === undefined ? UNKNOWN : `${stats.jitterBufferMs.toFixed(1)} ms`],
     ['Path', stats?.path ?? UNKNOWN],
-    ['Broker', broker ? 'connected' : 'away (the picture does not need it)'],
+    ['Broker', direct ? 'none' : broker ? 'connected' : 'away (the picture does not need it)'],
     ['Configuration', status ? configuration(status) : UNKNOWN],
   ];
 }

@@ -1,17 +1,17 @@
 // @ts-check
 /**
- * The state machine: broker, hello, session, picture, and back to the start when something goes away.
+ * The state machine: broker (or the device itself), hello, session, picture, and back to the start when something goes away.
  *
  * One loop runs one attempt after the other. Everything that happens (a status, the network, a waking phone, a silent picture) either
  * ends the running attempt or cuts the pause before the next one short; nothing else starts a session.
  */
 
 import { Backoff } from './backoff.js';
+import { openCarrier } from './carrier.js';
 import { LatencyMeter, localNow } from './latency.js';
 import { newPeerId } from './protocol.js';
 import { NoReply } from './rpc.js';
 import { Session } from './session.js';
-import { Signaling } from './signaling.js';
 import { StatsReader, countFrames } from './stats.js';
 
 /** An answer over a living data channel takes one round trip. */
@@ -72,7 +72,7 @@ export class Viewer {
       seen: false,
       blocked: false,
     };
-    this.signaling = new Signaling(config.broker, config.device, newPeerId(), {
+    this.signaling = openCarrier(config, newPeerId(), {
       connected: () => this.#brokerFound(),
       lost: (brokerTries, brokerWhy) => this.#change({ brokerTries, brokerWhy }),
       status: (status, retained) => this.#status(status, retained),

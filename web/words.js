@@ -9,7 +9,7 @@
  * @typedef {object} Situation
  * @property {Phase} phase
  * @property {string} device id
- * @property {string} broker
+ * @property {string} [broker] nothing where the page speaks to the device itself
  * @property {string} [name] the device's, once known
  * @property {string} [stream]
  * @property {import('./protocol.js').Status} [status]
@@ -39,7 +39,7 @@ export function describe(now) {
   if (!now.network) return say('No network', 'Your phone or computer is not connected. The picture comes back with the network.');
   switch (now.phase) {
     case 'broker':
-      return describeBroker(now);
+      return now.broker === undefined ? describeDirect(now, name) : describeBroker(now.broker, now);
     case 'asking':
       return describeAsking(now, name);
     case 'connecting':
@@ -53,8 +53,22 @@ export function describe(now) {
   }
 }
 
-/** @param {Situation} now */
-function describeBroker({ broker, brokerTries, brokerWhy }) {
+/**
+ * There is no broker: who does not answer is the device.
+ * @param {Situation} now
+ * @param {string} name
+ */
+function describeDirect(now, name) {
+  if (now.status && !now.status.online) return describeOffline(now, name);
+  if (now.brokerTries === 0) return say(`Looking for ${name}…`, '');
+  return say(`${name} does not answer`, 'Is it switched on, and is this the right network? Trying again by itself.');
+}
+
+/**
+ * @param {string} broker
+ * @param {Situation} now
+ */
+function describeBroker(broker, { brokerTries, brokerWhy }) {
   // Only the host: the rest of a broker's address can be a secret, and pages are photographed.
   const { host } = new URL(broker);
   if (brokerTries === 0) return say('Looking for the broker…', host);
@@ -73,7 +87,8 @@ function describeAsking(now, name) {
   if (!status) {
     return say(`The broker knows no device “${device}”`, 'Is the name right, and is the device switched on? Asking again by itself.');
   }
-  return say(`${name} does not answer`, 'The broker believes that it is online. Asking again by itself.');
+  const who = now.broker === undefined ? 'It takes the connection, and says nothing.' : 'The broker believes that it is online.';
+  return say(`${name} does not answer`, `${who} Asking again by itself.`);
 }
 
 /**

@@ -63,12 +63,18 @@ fn describe(config: &Config) -> String {
     }
     lines.push((
         "page",
-        match (config.http.listen, &broker.page_url) {
-            (None, _) => "off".to_owned(),
-            (Some(listen), Some(url)) => format!("http://{listen}/, which connects to the broker at {url}"),
-            (Some(listen), None) => format!("http://{listen}/; broker.page_url names no WebSocket URL of the broker, so the link must"),
+        match config.http.listen {
+            None => "off".to_owned(),
+            Some(listen) => match broker.url.as_ref().and(broker.page_url.as_ref()) {
+                Some(url) => format!("http://{listen}/, which connects to the broker at {url}"),
+                None if config.http.signaling => format!("http://{listen}/, which speaks to this device by HTTP"),
+                None => format!("http://{listen}/; neither broker.page_url nor http.signaling lets it find this device, so the link must"),
+            },
         },
     ));
+    if let (Some(listen), true) = (config.http.listen, config.http.whep) {
+        lines.push(("WHEP", format!("http://{listen}/whep, for players of others, without a password")));
+    }
     lines.push(("viewers", format!("at most {}", config.limits.viewers)));
     lines.push(("log", config.log.filter.clone()));
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::url::{BrokerChoice, IceUrl, PageUrl};
-use super::value::{DeviceName, Gop, LogFilter, PageAddress, Size, SourceKind, StreamName, Text, UserName, Whole};
+use super::value::{DeviceName, Gop, HostName, LogFilter, PageAddress, Size, SourceKind, StreamName, Switch, Text, UserName, Whole};
 use super::{Listen, TransportPolicy};
 
 /// A path, and where it stands.
@@ -80,6 +80,9 @@ pub(super) struct IceServerTable {
 #[serde(default, deny_unknown_fields, expecting = "a section that begins with [http]")]
 pub(super) struct HttpTable {
     pub listen: Option<Text<PageAddress>>,
+    pub signaling: Option<Switch>,
+    pub whep: Option<Switch>,
+    pub hosts: Option<Vec<Text<HostName>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -156,6 +156,13 @@ pub struct IceServer {
 pub struct Http {
     /// Where the page is served; `None` serves none.
     pub listen: Option<SocketAddr>,
+    /// Whether viewers may find the device by HTTP as they do by MQTT. Unless the file says it: without a broker,
+    /// and on loopback where the page is told of none.
+    pub signaling: bool,
+    /// Whether WHEP is open.
+    pub whep: bool,
+    /// Names by which the page is reached that others could register, in lower case.
+    pub hosts: Vec<String>,
 }
 
 /// `[limits]`

@@ -11,9 +11,9 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::error::{Fault, line_of};
-use super::file::{BrokerTable, CameraTable, File, FilePath, IceServerTable, NetworkTable};
+use super::file::{BrokerTable, CameraTable, File, FilePath, HttpTable, IceServerTable, NetworkTable};
 use super::url::BrokerChoice;
-use super::value::{Gop, Size, SourceKind, Text};
+use super::value::{Gop, Size, SourceKind, Switch, Text};
 use super::{
     Broker, BrokerScheme, BrokerUrl, Camera, Config, Device, Environment, Http, IceServer, Limits, Listen, Log, Network, Secret, Source,
     TransportPolicy,
@@ -60,12 +60,7 @@ impl<'a> Resolver<'a> {
         let cameras = self.cameras(file.camera)?;
         let broker = self.broker(file.broker)?;
         let network = self.network(file.network)?;
-        let http = Http {
-            listen: file
-                .http
-                .listen
-                .map_or_else(|| Some(([127, 0, 0, 1], 8080).into()), |Text(address)| address.0),
-        };
+        let http = http(file.http, &broker);
         let mut config = Config {
             device,
             cameras,
@@ -369,6 +364,21 @@ impl<'a> Resolver<'a> {
     }
 }
 
+fn http(table: HttpTable, broker: &Broker) -> Http {
+    let listen = table
+        .listen
+        .map_or_else(|| Some(([127, 0, 0, 1], 8080).into()), |Text(address)| address.0);
+    // A broker may ask for passwords: HTTP must not become a way around them.
+    let nobody_else = broker.page_url.is_none() && listen.is_some_and(|listen: std::net::SocketAddr| listen.ip().is_loopback());
+    let signaling = broker.url.is_none() || nobody_else;
+    Http {
+        listen,
+        signaling: table.signaling.map_or(signaling, |Switch(on)| on),
+        whep: table.whep.is_some_and(|Switch(on)| on),
+        hosts: table.hosts.unwrap_or_default().into_iter().map(|Text(name)| name.0).collect(),
+    }
+}
+
 /// What lets others in, said aloud.
 fn open_doors(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -384,9 +394,19 @@ fn open_doors(config: &Config) -> Vec<String> {
         ));
     }
     if let Some(listen) = config.http.listen.filter(|listen| !listen.ip().is_loopback()) {
+        let watch = if config.http.signaling {
+            ", who can watch, without a broker and without a password"
+        } else {
+            ""
+        };
         warnings.push(format!(
-            "http.listen = \"{listen}\": the page is served unencrypted to everybody who reaches this address"
+            "http.listen = \"{listen}\": the page is served unencrypted to everybody who reaches this address{watch}"
         ));
+        if config.http.whep {
+            warnings.push(format!(
+                "http.whep = true on {listen}: everybody who reaches this address can watch, and so can any web page that one of them has open"
+            ));
+        }
     }
     if let Some(url) = &config.broker.url {
         let local = url.host == "localhost" || url.host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());

@@ -157,6 +157,8 @@ fn the_defaults_are_those_that_the_documentation_promises() {
     assert_eq!((config.network.listen, config.network.udp_port), (Listen::Loopback, 8555));
     assert_eq!(config.network.transport_policy, TransportPolicy::All);
     assert_eq!(config.http.listen, Some(([127, 0, 0, 1], 8080).into()));
+    assert!(config.http.signaling, "the page is told of no broker");
+    assert!(!config.http.whep && config.http.hosts.is_empty());
     assert_eq!((config.limits.viewers.get(), config.log.filter.as_str()), (20, "info"));
     assert_eq!(config.warnings, Vec::<String>::new());
 }
@@ -292,6 +294,13 @@ const MISTAKES: &[(&str, usize, usize, &str)] = &[
     ),
     ("[network.ice_server]\nurls = [\"stun:x\"]\n", 1, 1, "double brackets"),
     ("[http]\nlisten = \"8080\"\n", 2, 10, "such as \"127.0.0.1:8080\""),
+    ("[http]\nwhep = \"yes\"\n", 2, 8, "true or false"),
+    (
+        "[http]\nhosts = [\"https://cam.example.org\"]\n",
+        2,
+        10,
+        "such as \"cam.example.org\"",
+    ),
     ("[device]\nname = \"\"\n", 2, 8, "a name of 1 to 64 characters"),
     ("[device]\nstate_dir = \"state\"\n", 2, 13, "its whole path"),
 ];
@@ -320,6 +329,7 @@ fn what_may_surprise_is_a_warning() {
         ("network.listen = \"all\"", "everybody on your network"),
         ("network.listen = [\"127.0.0.1\", \"192.168.1.2\"]", "everybody on your network"),
         ("http.listen = \"0.0.0.0:80\"", "served unencrypted"),
+        ("http.listen = \"0.0.0.0:80\"\nbroker.url = \"off\"", "can watch, without a broker"),
         ("broker.url = \"tcp://broker.example\"", "not encrypted"),
         ("[broker]\nca_file = \"broker-ca.pem\"", "line 2: broker.ca_file is not used"),
         (
@@ -331,13 +341,36 @@ fn what_may_surprise_is_a_warning() {
         assert_eq!(config.warnings.len(), 1, "{text}: {:?}", config.warnings);
         assert!(config.warnings[0].contains(says), "{text}: {:?}", config.warnings);
     }
+    let open = folder.parse("http.listen = \"[::]:80\"\nhttp.whep = true").expect("it is allowed");
+    let loud = open
+        .warnings
+        .iter()
+        .any(|warning| warning.contains("http.whep = true on [::]:80: everybody"));
+    assert!(loud, "{:?}", open.warnings);
     for text in [
+        "http.whep = true",
         "network.listen = [\"::1\"]",
         "broker.url = \"tls://broker.example\"",
         "broker.url = \"tcp://localhost\"",
     ] {
         let config = folder.parse(text).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(config.warnings, Vec::<String>::new(), "{text}");
+    }
+}
+
+#[test]
+fn http_is_no_way_around_a_broker_that_the_page_has() {
+    let folder = Folder::new();
+    for (text, signaling) in [
+        ("", true),
+        ("http.listen = \"0.0.0.0:80\"", false),
+        ("http.listen = \"0.0.0.0:80\"\nbroker.url = \"off\"", true),
+        ("broker.page_url = \"ws://127.0.0.1:9001\"", false),
+        ("broker.page_url = \"ws://127.0.0.1:9001\"\nbroker.url = \"off\"", true),
+        ("broker.page_url = \"ws://127.0.0.1:9001\"\nhttp.signaling = true", true),
+        ("broker.url = \"off\"\nhttp.signaling = false", false),
+    ] {
+        assert_eq!(folder.parse(text).expect(text).http.signaling, signaling, "{text}");
     }
 }
 

@@ -263,6 +263,49 @@ impl FromText for PageAddress {
     }
 }
 
+/// On or off.
+#[derive(Debug)]
+pub(super) struct Switch(pub bool);
+
+impl<'de> Deserialize<'de> for Switch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SwitchVisitor;
+        impl Visitor<'_> for SwitchVisitor {
+            type Value = Switch;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true or false, without quotation marks")
+            }
+
+            fn visit_bool<E: Error>(self, on: bool) -> Result<Self::Value, E> {
+                Ok(Switch(on))
+            }
+        }
+        deserializer.deserialize_bool(SwitchVisitor)
+    }
+}
+
+/// A name in the DNS, without a port.
+#[derive(Debug)]
+pub(super) struct HostName(pub String);
+
+impl FromText for HostName {
+    const ALLOWED: &'static str = "a host name without scheme and port, such as \"cam.example.org\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let is_label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        };
+        if text.len() <= 253 && text.split('.').all(is_label) {
+            return Ok(Self(text.to_ascii_lowercase()));
+        }
+        Err(format!("{text:?} is not a host name; write {}", Self::ALLOWED))
+    }
+}
+
 /// A `tracing` filter.
 #[derive(Debug)]
 pub(super) struct LogFilter(pub String);

@@ -101,7 +101,11 @@ impl Dispatcher {
         }
     }
 
-    async fn call(&self, method: &str, value: Value, peer: &PeerId, role: Role, now: Instant) -> Result<Value, RpcError> {
+    /// Carries one request out, for a carrier that speaks no JSON-RPC.
+    ///
+    /// # Errors
+    /// As the method's own reply; [`ErrorCode::MethodNotFound`] and [`ErrorCode::Forbidden`].
+    pub async fn call(&self, method: &str, value: Value, peer: &PeerId, role: Role, now: Instant) -> Result<Value, RpcError> {
         let Some((method, _, needed)) = Method::ALL.into_iter().find(|(_, name, _)| *name == method) else {
             let sentence = format!("this device knows no method `{}`", method.chars().take(64).collect::<String>());
             return Err(RpcError::new(ErrorCode::MethodNotFound, sentence));

@@ -80,6 +80,15 @@ impl RpcError {
         }
     }
 
+    /// Which of ours it is; `None` for a number that is none.
+    #[must_use]
+    pub fn kind(&self) -> Option<ErrorCode> {
+        ErrorCode::ALL
+            .iter()
+            .find(|(_, number, _)| *number == self.code)
+            .map(|(code, ..)| *code)
+    }
+
     /// Adds a field to `data`.
     #[must_use]
     pub fn with(mut self, key: &str, value: serde_json::Value) -> Self {

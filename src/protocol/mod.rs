@@ -15,7 +15,7 @@ pub use session::{
     SystemInfo, TransportPolicy,
 };
 pub use status::{Status, StreamState, StreamStatus};
-pub use topic::{DeviceId, PeerId, Topics};
+pub use topic::{DeviceId, Door, PeerId, Topics};
 
 /// The protocol's version: a device and a page that know the same number understand each other.
 pub const VERSION: u32 = 1;

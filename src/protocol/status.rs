@@ -21,6 +21,18 @@ pub struct Status {
     pub config_error: Option<String>,
 }
 
+impl Status {
+    /// The status that follows this one when the device goes.
+    #[must_use]
+    pub fn offline(&self) -> Self {
+        Self {
+            online: false,
+            seq: self.seq + 1,
+            ..self.clone()
+        }
+    }
+}
+
 /// One stream's part of [`Status`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StreamStatus {

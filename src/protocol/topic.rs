@@ -8,9 +8,23 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DeviceId(String);
 
-/// A viewer's id: as [`DeviceId`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct PeerId(String);
+/// How a peer reaches the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Door {
+    Mqtt,
+    Http,
+    Whep,
+}
+
+/// A viewer's id: a name as in [`DeviceId`], and the door it came by.
+///
+/// A name means nothing at another door: a broker's access list binds MQTT's names to accounts, and nobody is to speak for one
+/// of them by HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PeerId {
+    door: Door,
+    name: String,
+}
 
 fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len())
@@ -28,10 +42,25 @@ impl DeviceId {
 }
 
 impl PeerId {
-    /// Reads an id; `None` if it is not one.
+    /// Reads the name of a peer that speaks MQTT; `None` if it is not one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        is_name(text).then(|| Self(text.to_owned()))
+        Self::at(Door::Mqtt, text)
+    }
+
+    /// Reads the name of a peer at `door`; `None` if it is not one.
+    #[must_use]
+    pub fn at(door: Door, text: &str) -> Option<Self> {
+        is_name(text).then(|| Self {
+            door,
+            name: text.to_owned(),
+        })
+    }
+
+    /// Where its messages go.
+    #[must_use]
+    pub fn door(&self) -> Door {
+        self.door
     }
 }
 
@@ -42,8 +71,14 @@ impl fmt::Display for DeviceId {
 }
 
 impl fmt::Display for PeerId {
+    /// The name; with its door before it where that is not MQTT.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        let door = match self.door {
+            Door::Mqtt => "",
+            Door::Http => "http/",
+            Door::Whep => "whep/",
+        };
+        write!(f, "{door}{}", self.name)
     }
 }
 

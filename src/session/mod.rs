@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use str0m::bwe::BweKind;
 use str0m::channel::ChannelId;
 use str0m::config::DtlsCert;
-use str0m::media::{Mid, Pt};
+use str0m::media::{MediaKind, Mid, Pt};
 use str0m::net::{Protocol, Receive};
 use str0m::{IceConnectionState, Rtc};
 
@@ -131,6 +131,8 @@ pub struct Session {
     rtc: Rtc,
     peer: PeerId,
     role: Role,
+    /// The viewer's DTLS certificate, as its first offer told it.
+    fingerprints: Vec<String>,
     format: StreamFormat,
     playout: Playout,
     target: Bitrate,
@@ -183,6 +185,7 @@ impl Session {
             rtc,
             peer: setup.peer,
             role: setup.role,
+            fingerprints: offer::fingerprints(sdp),
             format: setup.format,
             playout: setup.playout,
             target: setup.bitrate,
@@ -207,7 +210,7 @@ impl Session {
         };
         let mut outbox = Outbox::default();
         session.drain(&mut outbox);
-        Ok((session, offer::declare_size(&answer, setup.format)))
+        Ok((session, offer::finish(&answer, setup.format)))
     }
 
     /// Accepts an offer that restarts ICE; the session, its keys and its data channel stay.
@@ -215,11 +218,9 @@ impl Session {
     /// # Errors
     /// [`ErrorCode::Conflict`] if the offer comes with another DTLS fingerprint, [`ErrorCode::InvalidParams`] if it is none.
     pub fn restart(&mut self, sdp: &str, now: Instant, outbox: &mut Outbox) -> Result<String, RpcError> {
-        let fingerprint = self.rtc.direct_api().remote_dtls_fingerprint().map(ToString::to_string);
-        let same = fingerprint.is_some_and(|known| {
-            let mut offered = sdp.lines().filter_map(|line| line.trim().strip_prefix("a=fingerprint:")).peekable();
-            offered.peek().is_some() && offered.all(|line| line.eq_ignore_ascii_case(&known))
-        });
+        // The handshake that proves it may still be on its way, so it is compared with the first offer's.
+        let offered = offer::fingerprints(sdp);
+        let same = !offered.is_empty() && offered.iter().all(|line| self.fingerprints.contains(line));
         if !same {
             return Err(RpcError::new(
                 ErrorCode::Conflict,
@@ -231,7 +232,7 @@ impl Session {
         self.now = self.now.max(now);
         let answer = rtc::accept(&mut self.rtc, sdp, &[]).map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
         self.drain(outbox);
-        Ok(offer::declare_size(&answer, self.format))
+        Ok(offer::finish(&answer, self.format))
     }
 
     /// Whose session it is.
@@ -473,7 +474,8 @@ impl Session {
                 self.give_up = Some((self.now + LOST_TIME, "the network path to the viewer was lost"));
             }
             str0m::Event::IceConnectionStateChange(_) if self.connected => self.give_up = None,
-            str0m::Event::MediaAdded(added) => {
+            // Sound that was offered beside it is told too, although the answer rejects it.
+            str0m::Event::MediaAdded(added) if added.kind == MediaKind::Video && self.media.is_none() => {
                 let pt = self.rtc.media(added.mid).and_then(|media| media.remote_pts().first().copied());
                 self.media = pt.map(|pt| (added.mid, pt));
                 rtc::bound_rtx(&mut self.rtc, added.mid);

@@ -126,6 +126,15 @@ fn offered_h264(sdp: &str) -> Vec<[u8; 3]> {
         .collect()
 }
 
+/// The DTLS fingerprints of an offer, such as `sha-256 ab:cd`, each once: some write one a section, and some those of several hashes.
+pub fn fingerprints(offer: &str) -> Vec<String> {
+    let lines = offer.lines().filter_map(|line| line.trim().strip_prefix("a=fingerprint:"));
+    let mut found: Vec<String> = lines.map(str::to_ascii_lowercase).collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
 /// Whether an answer has a video section that is not rejected and in which this device sends.
 pub fn sends_video(answer: &str) -> bool {
     answer.split("\r\nm=").skip(1).any(|section| {
@@ -134,8 +143,41 @@ pub fn sends_video(answer: &str) -> bool {
     })
 }
 
+/// The stack's answer as it is told to the viewer.
+pub fn finish(answer: &str, stream: StreamFormat) -> String {
+    declare_size(&place_candidates(answer), stream)
+}
+
+/// Moves the candidates to the first section that is not rejected. The stack writes them into the first one, which a viewer who
+/// offers sound before the picture sees rejected, and ignores with all that is in it.
+fn place_candidates(answer: &str) -> String {
+    let is_candidate = |line: &str| line.starts_with("a=candidate:") || line == "a=end-of-candidates";
+    let (mut lines, mut candidates) = (Vec::new(), Vec::new());
+    let mut place = None;
+    let (mut rejected, mut open) = (false, false);
+    for line in answer.lines() {
+        if line.starts_with("m=") {
+            if open && place.is_none() {
+                place = Some(lines.len());
+            }
+            rejected = line.split(' ').nth(1) == Some("0");
+            open |= !rejected;
+        }
+        if rejected && is_candidate(line) {
+            candidates.push(line);
+        } else {
+            lines.push(line);
+        }
+    }
+    if open {
+        let place = place.unwrap_or(lines.len());
+        lines.splice(place..place, candidates);
+    }
+    lines.join("\r\n") + "\r\n"
+}
+
 /// Adds what the stream is to an answer's video section: its size (RFC 6236), which the stack doesn't write.
-pub fn declare_size(answer: &str, stream: StreamFormat) -> String {
+fn declare_size(answer: &str, stream: StreamFormat) -> String {
     let mut lines = Vec::new();
     let mut in_video = false;
     for line in answer.lines() {
@@ -221,6 +263,27 @@ mod tests {
         assert!(error.contains("H.264"), "{error}");
         let mode_0_only = "a=rtpmap:107 H264/90000\r\na=fmtp:107 packetization-mode=0;profile-level-id=42e01f\r\n";
         choose(mode_0_only, stream([0x42, 0xe0, 0x1f])).expect_err("packetization-mode 1 is needed");
+    }
+
+    #[test]
+    fn fingerprints_are_read_whatever_their_case_and_number() {
+        let offer = "a=fingerprint:sha-256 AB:CD\r\na=fingerprint:sha-512 00:11\r\na=fingerprint:SHA-256 ab:cd\r\n";
+        assert_eq!(fingerprints(offer), ["sha-256 ab:cd", "sha-512 00:11"]);
+        assert!(fingerprints("v=0\r\n").is_empty());
+    }
+
+    #[test]
+    fn candidates_stand_where_the_viewer_looks_for_them() {
+        let candidate = "a=candidate:1 1 udp 1 192.0.2.1 8555 typ host\r\n";
+        let [audio, video, data] = [
+            "m=audio 0 X 0\r\na=mid:0\r\n",
+            "m=video 9 X 96\r\na=mid:1\r\n",
+            "m=application 9 X y\r\n",
+        ];
+        let answer = format!("v=0\r\n{audio}{candidate}{video}{data}");
+        assert_eq!(place_candidates(&answer), format!("v=0\r\n{audio}{video}{candidate}{data}"));
+        let usual = format!("v=0\r\n{video}{candidate}{data}");
+        assert_eq!(place_candidates(&usual), usual);
     }
 
     #[test]

@@ -20,6 +20,10 @@ const RTX_PACKETS: usize = 512;
 /// Share of the sent bytes that may be retransmissions before they are dropped: beyond it they feed the congestion.
 const RTX_SHARE: f32 = 0.25;
 
+/// Characters of a viewer's ICE user name fragment. Browsers have 4 to 8. RFC 8839 allows 256, but the stack panics when it and its
+/// own, which has 16, do not fit into the 128 bytes that it has for a STUN user name.
+const MAX_UFRAG: usize = 100;
+
 /// A new stack that sends H.264 as chosen.
 pub fn build(certificate: &DtlsCert, choice: Choice, start_bitrate: Bitrate, now: Instant) -> Rtc {
     let mut config = RtcConfig::new()
@@ -44,6 +48,13 @@ pub fn build(certificate: &DtlsCert, choice: Choice, start_bitrate: Bitrate, now
 /// # Errors
 /// A sentence that says what is wrong with the offer.
 pub fn accept(rtc: &mut Rtc, sdp: &str, locals: &[SocketAddr]) -> Result<String, String> {
+    let mut ufrags = sdp.lines().filter_map(|line| line.trim().strip_prefix("a=ice-ufrag:"));
+    if let Some(long) = ufrags.find(|ufrag| ufrag.len() > MAX_UFRAG) {
+        return Err(format!(
+            "the offer's ice-ufrag has {} characters; at most {MAX_UFRAG} are taken",
+            long.len()
+        ));
+    }
     // What the parser says is for its makers, and holds addresses of this process.
     let offer = SdpOffer::from_sdp_string(sdp).map_err(|_| "the offer is not SDP")?;
     for address in locals {

@@ -1,11 +1,18 @@
-//! The carriers of protocol messages.
+//! The carriers of protocol messages: MQTT, HTTP for the page, and WHEP for players of others.
 
 mod backoff;
+mod gate;
+mod guard;
+pub mod http;
 pub mod mqtt;
 mod pace;
 mod replies;
 mod tls;
 mod trouble;
+mod web;
+pub mod whep;
+
+pub use guard::Guard;
 
 use crate::protocol::{Message, PeerId, Role};
 
@@ -16,7 +23,8 @@ pub struct Outgoing {
     pub message: Message,
 }
 
-/// What a peer may do. Until pairing exists everybody who reaches the broker may watch, and nothing more.
+/// What a peer may do that speaks JSON-RPC, by MQTT or HTTP. Until pairing exists everybody who reaches the broker or the page may
+/// watch, and nothing more. For WHEP, see there.
 #[must_use]
 pub fn role_of(_peer: &PeerId) -> Role {
     Role::View

@@ -17,12 +17,11 @@ use rumqttc::{
 use tokio::sync::{mpsc, watch};
 
 use super::backoff::Backoff;
-use super::pace::{Pace, Verdict};
-use super::replies::{Admission, Replies};
+use super::gate::{Decision, Gate};
 use super::{Outgoing, role_of, tls, trouble};
 use crate::config::{Broker, BrokerScheme};
 use crate::control::Dispatcher;
-use crate::protocol::{DeviceId, Envelope, ErrorCode, MAX_MESSAGE_BYTES, Message, PeerId, Reply, RpcError, Status, Topics};
+use crate::protocol::{DeviceId, Envelope, MAX_MESSAGE_BYTES, Message, PeerId, Reply, Status, Topics};
 
 /// What the broker may send us in one packet: a message, its topic and its properties.
 const MAX_PACKET_BYTES: u32 = MAX_MESSAGE_BYTES as u32 + 4_096;
@@ -94,8 +93,7 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
         client,
         dispatcher,
         answer,
-        replies: Replies::default(),
-        pace: Pace::default(),
+        gate: Gate::default(),
         contradicted: None,
         contradict: None,
     };
@@ -120,7 +118,7 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
                 None => anyhow::bail!("the MQTT connection's task ended"),
             },
             Some(answer) = answers.recv() => {
-                inbox.replies.answered(&answer.peer, &answer.reply);
+                inbox.gate.answered(&answer.peer, &answer.reply);
                 if connected {
                     inbox.answer(answer);
                 }
@@ -150,21 +148,14 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
         while let Ok(outgoing) = outgoing.try_recv() {
             inbox.send(inbox.topics.to(&outgoing.peer), &outgoing.message, None);
         }
-        inbox.publish_status(&offline(&status.borrow()));
+        let farewell = status.borrow().offline();
+        inbox.publish_status(&farewell);
         let _ = inbox.client.disconnect_with_timeout(GOODBYE).await;
         let drained = async { while incoming.recv().await.is_some() {} };
         let _ = tokio::time::timeout(GOODBYE, drained).await;
     }
     poll.abort();
     Ok(())
-}
-
-fn offline(status: &Status) -> Status {
-    Status {
-        online: false,
-        seq: status.seq + 1,
-        ..status.clone()
-    }
 }
 
 /// Polls the connection, and connects again after each failure with a fresh look-up of the broker's name.
@@ -261,7 +252,7 @@ fn options(device: &DeviceId, broker: &Broker, topics: &Topics, status: &Status)
         }
         (None, _) => {}
     }
-    let message = serde_json::to_vec(&offline(status)).context("writing the last will")?;
+    let message = serde_json::to_vec(&status.offline()).context("writing the last will")?;
     options.set_last_will(LastWill::new(
         topics.status(),
         message,
@@ -278,8 +269,7 @@ struct Inbox {
     client: AsyncClient,
     dispatcher: Arc<Dispatcher>,
     answer: mpsc::Sender<Answer>,
-    replies: Replies,
-    pace: Pace,
+    gate: Gate,
     /// When the retained status was last put right.
     contradicted: Option<Instant>,
     /// When it is to be put right next.
@@ -314,10 +304,7 @@ impl Inbox {
             tracing::debug!(%peer, "a retained message was ignored");
             return;
         }
-        let verdict = self.pace.admit(&peer, now);
-        if verdict == Verdict::Ignore {
-            return;
-        }
+        let decision = self.gate.admit(&peer, &publish.payload, now);
         let properties = publish.properties.as_ref();
         let wanted = properties.and_then(|properties| properties.response_topic.clone());
         let topic = wanted
@@ -330,28 +317,11 @@ impl Inbox {
             correlation: correlation.clone(),
             reply,
         };
-        let message = match Message::parse(&publish.payload) {
-            Ok(message) => message,
-            Err(reply) => return self.answer(give(*reply)),
+        let message = match decision {
+            Decision::Run(message) => message,
+            Decision::Answer(reply) => return self.answer(give(*reply)),
+            Decision::Running(_) | Decision::Ignore => return,
         };
-        if let Message::Request(request) = &message {
-            let admission = match verdict {
-                Verdict::Take => self.replies.admit(&peer, &request.id),
-                Verdict::Refuse | Verdict::Ignore => Admission::Busy,
-            };
-            match admission {
-                Admission::Run => {}
-                Admission::Running => return,
-                Admission::Repeat(reply) => return self.answer(give(*reply)),
-                Admission::Busy => {
-                    let error = RpcError::new(ErrorCode::Busy, "too many requests wait for their replies; ask again in a second");
-                    return self.answer(give(Reply {
-                        id: Some(request.id.clone()),
-                        result: Err(error),
-                    }));
-                }
-            }
-        }
         let (dispatcher, answers, role) = (Arc::clone(&self.dispatcher), self.answer.clone(), role_of(&peer));
         tokio::spawn(async move {
             let envelope = Envelope {

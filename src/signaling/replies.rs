@@ -56,6 +56,12 @@ impl Replies {
         Admission::Run
     }
 
+    /// The reply that was given, if it was and is remembered.
+    #[must_use]
+    pub fn get(&self, peer: &PeerId, id: &Id) -> Option<Reply> {
+        self.entries.get(&(peer.clone(), id.clone())).cloned().flatten()
+    }
+
     /// Remembers the reply to a request that was run.
     pub fn answered(&mut self, peer: &PeerId, reply: &Reply) {
         if let Some(id) = &reply.id

@@ -158,10 +158,11 @@ export async function startMosquitto(cleanup, ports) {
 /**
  * A configuration file for `peercam run`, with the test card as its camera.
  * @param {Cleanup} cleanup
- * @param {{ mqtt: number, pageUrl: string }} broker
+ * @param {{ mqtt: number, pageUrl: string } | undefined} broker nothing: signaling by HTTP only
  * @param {string} [network] more keys for `[network]`
+ * @param {string} [more] more keys for `[http]`
  */
-export async function writeConfig(cleanup, broker, network = '') {
+export async function writeConfig(cleanup, broker, network = '', more = '') {
   const folder = await cleanup.folder();
   const http = await freePort();
   const credential = join(folder, 'credential');
@@ -177,10 +178,10 @@ state_dir = ${JSON.stringify(join(folder, 'state'))}
 name = "main"
 source = "pattern"
 [broker]
-url = "tcp://127.0.0.1:${broker.mqtt}"
-page_url = "${broker.pageUrl}"
+${broker ? `url = "tcp://127.0.0.1:${broker.mqtt}"\npage_url = "${broker.pageUrl}"` : 'url = "off"'}
 [http]
 listen = "127.0.0.1:${http}"
+${more}
 [network]
 udp_port = 0
 ${network.replaceAll('CREDENTIAL', JSON.stringify(credential))}
@@ -238,10 +239,10 @@ const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/cs
 /**
  * A plain file server for `web/`: no peercam.json, as anybody's web space.
  * @param {Cleanup} cleanup
+ * @param {string} [folder] another one to serve
  * @returns {Promise<string>} its address
  */
-export async function servePage(cleanup) {
-  const folder = join(ROOT, 'web');
+export async function servePage(cleanup, folder = join(ROOT, 'web')) {
   const server = createServer(async (request, response) => {
     const path = normalize(new URL(request.url, 'http://x').pathname);
     const file = join(folder, path.endsWith('/') ? `${path}index.html` : path);

@@ -1,17 +1,18 @@
 //! The agent under test: its own program, with a folder of its own.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::SOON;
 use super::broker::Broker;
+use super::http::Events;
 use super::peer::Peer;
 use super::process::Running;
+use super::{SOON, free_port, until};
 
 /// The agent's program.
 pub const PEERCAM: &str = env!("CARGO_BIN_EXE_peercam");
@@ -25,6 +26,10 @@ pub struct Settings {
     pub bitrate_kbps: u32,
     /// As in `broker.url`; set by [`Device::new`].
     pub broker: String,
+    /// As in `http.listen`; set by [`Device::by_http`].
+    pub http: String,
+    /// More lines of the configuration, such as `http.whep = true`.
+    pub more: &'static str,
 }
 
 impl Default for Settings {
@@ -38,6 +43,8 @@ impl Default for Settings {
             fps: 15,
             bitrate_kbps: 500,
             broker: String::new(),
+            http: "off".into(),
+            more: "",
         }
     }
 }
@@ -79,6 +86,23 @@ impl Device {
         device
     }
 
+    /// A device without a broker that serves HTTP and has shown its first picture, and its address.
+    pub fn by_http(settings: Settings) -> (Self, SocketAddr) {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let mut device = Self::with(Settings {
+            broker: "off".into(),
+            http: address.to_string(),
+            ..settings
+        });
+        device.start();
+        until("the device serves HTTP", SOON, || TcpStream::connect(address).ok());
+        let mut events = Events::open(address, "watcher");
+        events.find("the device shows a live picture", |name, status| {
+            name == "status" && status["streams"][0]["state"] == "live"
+        });
+        (device, address)
+    }
+
     /// The configuration as text.
     pub fn config(&self) -> String {
         let Settings {
@@ -88,10 +112,12 @@ impl Device {
             fps,
             bitrate_kbps,
             broker,
+            http,
+            more,
         } = &self.settings;
         format!(
-            "device.name = \"{name}\"\ndevice.state_dir = \"{}\"\nhttp.listen = \"off\"\nlimits.viewers = {viewers}\n\
-             network.udp_port = 0\nbroker.url = \"{broker}\"\nbroker.keep_alive_secs = 5\n\
+            "device.name = \"{name}\"\ndevice.state_dir = \"{}\"\nhttp.listen = \"{http}\"\nlimits.viewers = {viewers}\n\
+             network.udp_port = 0\nbroker.url = \"{broker}\"\nbroker.keep_alive_secs = 5\n{more}\n\
              [[camera]]\nname = \"card\"\nsource = \"pattern\"\nsize = \"{size}\"\nfps = {fps}\ngop_secs = 4\nbitrate_kbps = {bitrate_kbps}\n",
             self.folder.path().join("state").display()
         )

@@ -16,6 +16,13 @@ pub struct Probe(Running);
 impl Probe {
     /// Starts the probe for `device` at `broker`, with more arguments.
     pub fn start(broker: SocketAddr, device: &str, arguments: &[&str]) -> Self {
+        let broker = format!("tcp://{broker}");
+        let by_broker = ["--broker", &broker, "--device", device];
+        Self::by(&[&by_broker[..], arguments].concat())
+    }
+
+    /// Starts the probe; the arguments say by which door it reaches the device.
+    pub fn by(arguments: &[&str]) -> Self {
         let program = Path::new(PEERCAM).with_file_name("peercam-probe");
         assert!(
             program.exists(),
@@ -23,15 +30,7 @@ impl Probe {
             program.display()
         );
         let mut command = Command::new(program);
-        command.args([
-            "--json",
-            "--address",
-            "127.0.0.1",
-            "--broker",
-            &format!("tcp://{broker}"),
-            "--device",
-            device,
-        ]);
+        command.args(["--json", "--address", "127.0.0.1"]);
         Self(Running::start(command.args(arguments), "peercam-probe"))
     }
 

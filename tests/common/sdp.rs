@@ -29,6 +29,24 @@ pub fn offer_without_h264() -> String {
     with_codecs(&[("96", "VP8/90000", None), ("98", "VP9/90000", Some("profile-id=0"))])
 }
 
+/// As players for the web write it: sound before the picture, and no data channel.
+pub fn offer_of_a_player() -> String {
+    let whole = offer();
+    let (session, sections) = whole.split_once("m=video").expect("a video section");
+    let (video, _) = sections.split_once("m=application").expect("a data channel");
+    let transport = video.lines().filter(|line| {
+        ["c=", "a=ice", "a=fingerprint", "a=setup"]
+            .iter()
+            .any(|transport| line.starts_with(transport))
+    });
+    let transport: String = transport.map(|line| format!("{line}\r\n")).collect();
+    format!(
+        "{session}m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n{transport}a=mid:0\r\na=recvonly\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\n\
+         m=video{}",
+        video.replace("a=mid:0", "a=mid:1")
+    )
+}
+
 /// The parameters of `session.offer`, in answer to the reply of `hello`.
 pub fn offer_params(hello: &Value, sdp: &str) -> Value {
     let clock_ms = hello["clock_ms"].as_u64().expect("hello tells the device's clock");

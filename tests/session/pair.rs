@@ -61,14 +61,28 @@ impl Wire {
     }
 }
 
-/// A viewer's offer and the viewer that made it.
+/// A viewer's offer of a picture and a data channel, and the viewer that made it.
 pub fn offer(now: Instant, viewer: RtcConfig) -> (Rtc, String, str0m::change::SdpPendingOffer, SocketAddr) {
+    offer_of(now, viewer, &[MediaKind::Video], Some("control"))
+}
+
+/// The same for whatever is wanted, in this order.
+fn offer_of(
+    now: Instant,
+    viewer: RtcConfig,
+    wanted: &[MediaKind],
+    channel: Option<&str>,
+) -> (Rtc, String, str0m::change::SdpPendingOffer, SocketAddr) {
     let address: SocketAddr = "192.0.2.20:4000".parse().expect("an address");
     let mut viewer = viewer.build(now);
     viewer.add_local_candidate(Candidate::host(address, "udp").expect("a candidate"));
     let mut change = viewer.sdp_api();
-    change.add_media(MediaKind::Video, Direction::RecvOnly, None, None, None);
-    change.add_channel("control".into());
+    for kind in wanted {
+        change.add_media(*kind, Direction::RecvOnly, None, None, None);
+    }
+    if let Some(label) = channel {
+        change.add_channel(label.into());
+    }
     let (offer, pending) = change.apply().expect("an offer");
     (viewer, offer.to_sdp_string(), pending, address)
 }
@@ -105,9 +119,14 @@ pub fn answer(sdp: &str, now: Instant, device_address: SocketAddr) -> Result<(Se
 impl Pair {
     /// Two ends that have not spoken yet, `delay` apart.
     pub fn new(delay: Duration) -> Self {
+        Self::of(delay, browser(), &[MediaKind::Video], Some("control"))
+    }
+
+    /// The same, where the viewer wants this, in this order.
+    pub fn of(delay: Duration, viewer: RtcConfig, wanted: &[MediaKind], channel: Option<&str>) -> Self {
         let now = Instant::now();
         let device_address = "192.0.2.10:5000".parse().expect("an address");
-        let (mut viewer, sdp, pending, viewer_address) = offer(now, browser());
+        let (mut viewer, sdp, pending, viewer_address) = offer_of(now, viewer, wanted, channel);
         let (device, answer) = answer(&sdp, now, device_address).expect("the offer is accepted");
         let answer = str0m::change::SdpAnswer::from_sdp_string(&answer).expect("an answer");
         viewer.sdp_api().accept_answer(pending, answer).expect("the answer fits the offer");

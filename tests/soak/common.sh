@@ -24,10 +24,11 @@ free_port() {
   echo "$port"
 }
 
-# start_agent GOP_SECS: mosquitto and the agent with its test card; sets $broker and $agent (a process id).
+# start_agent GOP_SECS: mosquitto and the agent with its test card; sets $broker, $page and $agent (a process id).
 start_agent() {
   local port
   port=$(free_port)
+  page=127.0.0.1:$(free_port)
   broker=tcp://127.0.0.1:$port
   printf 'listener %s 127.0.0.1\nallow_anonymous true\n' "$port" >"$work/mosquitto.conf"
   PATH=$PATH:/usr/sbin mosquitto -c "$work/mosquitto.conf" 2>"$work/mosquitto.log" &
@@ -43,7 +44,9 @@ url = "$broker"
 [network]
 udp_port = 0
 [http]
-listen = "off"
+listen = "$page"
+signaling = true
+whep = true
 [limits]
 viewers = 200
 TOML

@@ -23,6 +23,15 @@ test('the file fills what the fragment leaves open', async () => {
   assert.deepEqual(config, { device: 'cam2', broker: 'wss://b/', stream: undefined, playout: 'realtime', relayOnly: false, stats: true });
 });
 
+test('a device that serves the page and names no broker is spoken to by HTTP', async () => {
+  const own = async () => ({ device: 'cam3' });
+  assert.equal((await readConfig('', own, 'http:')).broker, undefined);
+  assert.equal((await readConfig('#device=cam3', own, 'http:')).device, 'cam3');
+  assert.equal((await readConfig('#broker=ws://b:1', own, 'http:')).broker, 'ws://b:1', 'the address has the last word');
+  await assert.rejects(readConfig('#device=other', own, 'http:'), /names no broker/, 'it speaks for itself only');
+  await assert.rejects(readConfig('', async () => ({ device: 'cam3', http: false }), 'http:'), /names no broker/, 'it does not speak');
+});
+
 test('a wrong address is refused with a sentence', async () => {
   /** @type {[string, string, RegExp][]} */
   const table = [

@@ -47,6 +47,21 @@ test('every situation has its words', () => {
   for (const [news, title] of table) assert.equal(words(news)?.title, title, JSON.stringify(news));
 });
 
+test('without a broker none is spoken of', () => {
+  /** @type {[Partial<import('../words.js').Situation>, string | undefined][]} */
+  const table = [
+    [{ phase: 'broker' }, 'Looking for “cam1”…'],
+    [{ phase: 'broker', brokerTries: 2, name: 'Garden' }, 'Garden does not answer'],
+    [{ phase: 'broker', brokerTries: 2, status: status({ online: false }) }, 'Garden is offline'],
+    [{ phase: 'asking', unanswered: 1, status: status({}) }, 'Garden does not answer'],
+  ];
+  for (const [news, title] of table) {
+    const said = words({ ...news, broker: undefined });
+    assert.equal(said?.title, title, JSON.stringify(news));
+    assert.doesNotMatch(`${said?.title} ${said?.detail}`, /broker/i);
+  }
+});
+
 test('a sentence from the device is shown as it is', () => {
   const lost = status({ streams: [{ name: 'main', state: 'lost', reason: '/dev/video0 was unplugged.' }] });
   assert.equal(words({ phase: 'waiting', seen: true, status: lost })?.detail, '/dev/video0 was unplugged.');

@@ -1,4 +1,4 @@
-// The part of MQTT.js that signaling.js uses. See README.md beside this file.
+// The part of MQTT.js that carrier-mqtt.js uses. See README.md beside this file.
 
 export interface PublishProperties {
   messageExpiryInterval?: number;

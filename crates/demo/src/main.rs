@@ -182,6 +182,8 @@ fn config(args: &Args, addresses: &Addresses, state: &Path, mqtt: SocketAddr, pa
     let broker = format!("tcp://{}", SocketAddr::new(broker, mqtt.port()));
     config.broker.url = Some(BrokerUrl::parse(&broker).map_err(|error| anyhow!("{broker}: {error}"))?);
     config.broker.page_url = Some(page_url);
+    // The page has a broker, under a path that nobody guesses; HTTP would be a second way in.
+    config.http.signaling = false;
     config.network.listen = if addresses.local_only() { Listen::Loopback } else { Listen::All };
     // Two demos, or a demo beside the product, do not meet.
     config.network.udp_port = 0;

@@ -12,17 +12,24 @@ device can't be reached or the command line is wrong. SIGINT and SIGTERM end the
 
 Example: peercam-probe --broker tcp://127.0.0.1:1883 --viewers 20 --join-spread-ms 4000 --max-first-key-p95-ms 150";
 
-/// Headless viewers for a peercam device: joins over MQTT, receives over WebRTC, measures.
+/// Headless viewers for a peercam device: joins over MQTT, HTTP or WHEP, receives over WebRTC, measures.
 ///
 /// Prints, for every viewer and for all together: time to the first decodable key frame, frame rate, pictures lost, freezes,
 /// latency from capture to the whole picture received, path and round trip. Nothing is decoded: a picture counts as shown when
 /// it is whole and all pictures since its key frame were.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXIT, after_long_help = EXIT)]
+#[command(group = clap::ArgGroup::new("door").required(true).args(["broker", "http", "whep"]))]
 pub struct Args {
-    /// The broker's URL: `tcp://`, `tls://`, `ws://` or `wss://`, then `HOST[:PORT][/PATH]`.
+    /// Join by a broker at this URL: `tcp://`, `tls://`, `ws://` or `wss://`, then `HOST[:PORT][/PATH]`.
     #[arg(long, value_name = "URL")]
-    pub broker: String,
+    pub broker: Option<String>,
+    /// Join by the device's own HTTP carrier: the URL of the page that it serves, `http://HOST[:PORT]`.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["device", "username", "ca"])]
+    pub http: Option<String>,
+    /// Join by WHEP: `http://HOST[:PORT]/whep`.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["device", "username", "ca"])]
+    pub whep: Option<String>,
     /// The device's id; may be left out where the broker knows exactly one.
     #[arg(long, value_name = "ID")]
     pub device: Option<String>,
@@ -51,7 +58,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = ClockChoice::Auto)]
     pub clock: ClockChoice,
     /// Offer only this local address; may be given more than once. All of this machine's if left out; loopback ones only when
-    /// the broker is on loopback too.
+    /// the broker or the device's HTTP server is on loopback too.
     #[arg(long, value_name = "IP")]
     pub address: Vec<IpAddr>,
     /// Offer no transport-wide congestion control feedback, as viewers that know none.

@@ -1,15 +1,15 @@
-//! The page, served from this binary.
+//! The page, served from this binary, and the HTTP server beneath it and everything else that is reached by HTTP.
 
-use std::net::SocketAddr;
+mod server;
+
 use std::sync::Arc;
 
-use anyhow::Context;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
-use tokio::net::TcpListener;
-use tokio::sync::watch;
+
+pub use server::Server;
 
 /// One file of the page.
 struct Asset {
@@ -25,30 +25,18 @@ include!(concat!(env!("OUT_DIR"), "/assets.rs"));
 pub struct PageConfig {
     /// The device's id.
     pub device: String,
-    /// The broker as the page reaches it, `ws://` or `wss://`; absent if the device has none to tell.
+    /// The broker as the page reaches it, `ws://` or `wss://`. Absent if there is none to tell: then the page speaks to the device by
+    /// HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broker: Option<String>,
+    /// Whether it may do that; told only where it may not.
+    #[serde(skip_serializing_if = "std::clone::Clone::clone")]
+    pub http: bool,
 }
 
-/// Serves the page on `address` until `stop` turns true; returns the bound address.
-///
-/// # Errors
-/// The address is taken or not this machine's.
-pub async fn serve(address: SocketAddr, page: PageConfig, mut stop: watch::Receiver<bool>) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("serving the page on {address}: is the port taken? `http.listen` in the configuration names another"))?;
-    let bound = listener.local_addr().context("reading the page's address")?;
-    let app = Router::new().fallback(answer).with_state(Arc::new(page));
-    tokio::spawn(async move {
-        let stopped = async move {
-            let _ = stop.wait_for(|stop| *stop).await;
-        };
-        if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stopped).await {
-            tracing::error!(%error, "the page's server ended");
-        }
-    });
-    Ok(bound)
+/// The page's files, and `peercam.json`.
+pub fn page(config: PageConfig) -> Router {
+    Router::new().fallback(answer).with_state(Arc::new(config))
 }
 
 async fn answer(State(page): State<Arc<PageConfig>>, uri: Uri, headers: HeaderMap) -> Response<Body> {

@@ -13,23 +13,15 @@ import { NoReply, Rpc } from './rpc.js';
 
 /** A message that the device did not read within this time is worthless: the offer in it has expired. */
 const EXPIRY_SECS = 15;
-/** A dead TCP connection is noticed after one and a half of these. Sleeping phones are handled by {@link Signaling.wake}. */
+/** A dead TCP connection is noticed after one and a half of these. Sleeping phones are handled by {@link MqttCarrier.wake}. */
 const KEEPALIVE_SECS = 15;
 /** A broker that is there answers sooner, even over a slow phone network. */
 const CONNECT_MS = 5000;
 /** CONNACK codes of brokers that speak no MQTT 5 (3.1.1, table 3.1; 5.0, table 3-1). */
 const WRONG_VERSION = [1, 0x84];
 
-/**
- * @typedef {import('./protocol.js').Status} Status
- *
- * @typedef {object} SignalingEvents
- * @property {() => void} connected the subscriptions stand
- * @property {(tries: number, why: string) => void} lost nothing but this is said until the next `connected`; called after each failed try
- * @property {(status: Status, retained: boolean) => void} status
- */
-
-export class Signaling {
+/** A {@link import('./carrier.js').Carrier}. */
+export class MqttCarrier {
   /** JSON-RPC with the device, over whatever connection there is. */
   rpc = new Rpc((text) => this.#publish(text));
 
@@ -44,7 +36,7 @@ export class Signaling {
    * @param {string} broker
    * @param {string} device
    * @param {string} peer
-   * @param {SignalingEvents} events
+   * @param {import('./carrier.js').CarrierEvents} events
    */
   constructor(broker, device, peer, events) {
     this.broker = broker;

@@ -1,0 +1,114 @@
+//! By which doors viewers reach this agent, and where what the driver has to say goes out.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::config::Config;
+use crate::control::Dispatcher;
+use crate::http::{self, PageConfig};
+use crate::net::{Command, DriverHandle, Notice};
+use crate::protocol::{Door, Envelope, Message, Status};
+use crate::signaling::http::HttpCarrier;
+use crate::signaling::whep::Whep;
+use crate::signaling::{Guard, Outgoing};
+
+/// The doors of the HTTP server that are open.
+pub struct Doors {
+    http: Option<Arc<HttpCarrier>>,
+    whep: Option<Arc<Whep>>,
+}
+
+impl Doors {
+    pub fn new(config: &Config, dispatcher: &Arc<Dispatcher>, status: &watch::Sender<Status>, stop: &watch::Sender<bool>) -> Self {
+        let Some(listen) = config.http.listen else {
+            return Self { http: None, whep: None };
+        };
+        let http = config.http.signaling.then(|| {
+            let guard = Guard::new(config.http.hosts.clone());
+            HttpCarrier::new(Arc::clone(dispatcher), guard, status.subscribe(), stop.subscribe(), Instant::now)
+        });
+        let whep = config.http.whep.then(|| {
+            tracing::info!(%listen, "WHEP is open: whoever reaches this address can watch, from any web page");
+            // Twice what can be watched at once: a notice of an end may come a moment after the next beginning.
+            Whep::new(Arc::clone(dispatcher), 2 * config.limits.viewers.get() as usize, Instant::now)
+        });
+        Self { http, whep }
+    }
+
+    /// Everything that the HTTP server answers.
+    pub fn routes(&self, config: &Config, device: String) -> axum::Router {
+        let page = PageConfig {
+            device,
+            broker: config.broker.url.as_ref().and(config.broker.page_url.clone()),
+            http: self.http.is_some(),
+        };
+        let mut routes = http::page(page);
+        if let Some(http) = &self.http {
+            routes = routes.merge(Arc::clone(http).routes());
+        }
+        if let Some(whep) = &self.whep {
+            routes = routes.merge(Arc::clone(whep).routes());
+        }
+        routes
+    }
+}
+
+/// Brings what the driver has to say to where it belongs: requests to the dispatcher, the rest to the viewer, by the door that it
+/// came in.
+pub struct Speaker {
+    pub mqtt: mpsc::Sender<Outgoing>,
+    pub doors: Doors,
+    pub dispatcher: Arc<Dispatcher>,
+    pub driver: DriverHandle,
+}
+
+impl Speaker {
+    /// Until the driver ends.
+    pub async fn run(self, mut notices: mpsc::Receiver<Notice>) {
+        while let Some(notice) = notices.recv().await {
+            let (peer, message) = match notice {
+                Notice::Message {
+                    session,
+                    peer,
+                    role,
+                    message,
+                } => {
+                    self.dispatch(session, Envelope { peer, role, message });
+                    continue;
+                }
+                Notice::Candidates { peer, candidates } => (peer, Message::notification("session.candidates", &candidates)),
+                Notice::Closed { peer, close } => {
+                    if let Some(whep) = &self.doors.whep {
+                        whep.closed(&close.session);
+                    }
+                    (peer, Message::notification("session.close", &close))
+                }
+            };
+            match peer.door() {
+                // Full or without a broker: the viewer learns it from its connection.
+                Door::Mqtt => drop(self.mqtt.try_send(Outgoing { peer, message })),
+                Door::Http => {
+                    if let Some(http) = &self.doors.http {
+                        http.send(&peer, &message);
+                    }
+                }
+                // WHEP has no way to tell; the connection says it.
+                Door::Whep => {}
+            }
+        }
+    }
+
+    fn dispatch(&self, session: String, envelope: Envelope) {
+        let (dispatcher, driver) = (Arc::clone(&self.dispatcher), self.driver.clone());
+        tokio::spawn(async move {
+            if let Some(reply) = dispatcher.handle(envelope, Instant::now()).await {
+                let _ = driver.send(Command::Message {
+                    session,
+                    message: Message::Reply(reply),
+                });
+            }
+        });
+    }
+}

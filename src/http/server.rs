@@ -1,0 +1,261 @@
+//! The HTTP server: one port, a bounded number of connections, and no patience for those that say nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+
+/// Connections beside those that listen for events: a browser opens six to load the page.
+const SPARE_CONNECTIONS: usize = 128;
+
+/// The time for a request's head to arrive, and for a connection to be silent between two requests.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+
+/// A browser's head has 1 KiB; one with a bearer token several.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// Lines in a head.
+const MAX_HEADERS: usize = 64;
+
+/// What is read ahead of, and written behind, one connection.
+const MAX_BUFFERED: usize = 64 * 1024;
+
+/// What was sent has to be taken by the other side in this time, else the kernel gives the connection up.
+const SEND_TIME_MS: u32 = 20_000;
+
+/// How long the pause is after the system had no descriptor for a new connection.
+const NO_DESCRIPTOR_PAUSE: Duration = Duration::from_millis(100);
+
+/// What requests in progress get when the server stops.
+const STOP_TIME: Duration = Duration::from_millis(500);
+
+/// A bound port that is not served yet.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Takes the port.
+    ///
+    /// # Errors
+    /// The address is taken or not this machine's.
+    pub async fn bind(address: SocketAddr) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!("serving the page on {address}: is the port taken? `http.listen` in the configuration names another")
+        })?;
+        let address = listener.local_addr().context("reading the page's address")?;
+        Ok(Self { listener, address })
+    }
+
+    /// The bound address.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves `app` until `stop` turns true, to so many listeners for events at once and what else they need.
+    pub async fn run(self, app: Router, listeners: usize, mut stop: watch::Receiver<bool>) {
+        let connections = Arc::new(Connections::new(listeners + SPARE_CONNECTIONS));
+        let mut tasks = JoinSet::new();
+        // Each connection ends gracefully by itself.
+        let stopping = stop.clone();
+        let mut stopped = std::pin::pin!(async move {
+            let _ = stop.wait_for(|stop| *stop).await;
+        });
+        let mut told = false;
+        loop {
+            tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, from)) => {
+                        let place = Connections::enter(&connections, from.ip());
+                        tasks.spawn(connection(stream, from, app.clone(), place, stopping.clone()));
+                        told = false;
+                    }
+                    Err(error) => {
+                        if is_lasting(&error) {
+                            if !told {
+                                tracing::warn!(%error, "the system has no room for a new HTTP connection; trying again");
+                                told = true;
+                            }
+                            tokio::time::sleep(NO_DESCRIPTOR_PAUSE).await;
+                        }
+                    }
+                },
+                Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+                () = stopped.as_mut() => break,
+            }
+        }
+        drop(self.listener);
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        // What remains is cut off with the set.
+        let _ = tokio::time::timeout(STOP_TIME, ended).await;
+    }
+}
+
+/// Whether it is about this machine and not about the one connection that was to be accepted.
+fn is_lasting(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// Serves one connection until it ends, its place is given away, or the server stops.
+async fn connection(stream: TcpStream, from: SocketAddr, app: Router, place: Place, mut stop: watch::Receiver<bool>) {
+    let _ = stream.set_nodelay(true);
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, SEND_TIME_MS);
+    let service = TowerToHyperService::new(app);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(from));
+        let answer = hyper::service::Service::call(&service, request.map(Body::new));
+        async move { answer.await as Result<Response<Body>, Infallible> }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_headers(MAX_HEADERS)
+        .max_header_size(MAX_HEAD_BYTES)
+        .max_buf_size(MAX_BUFFERED)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut served = std::pin::pin!(served);
+    let Place { evicted, _leave } = place;
+    let mut evicted = std::pin::pin!(evicted);
+    let mut stopped = std::pin::pin!(async move {
+        let _ = stop.wait_for(|stop| *stop).await;
+    });
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            // A client that breaks off or says nothing is no trouble of ours.
+            _ = served.as_mut() => return,
+            _ = evicted.as_mut() => return,
+            () = stopped.as_mut(), if !stopping => {
+                served.as_mut().graceful_shutdown();
+                stopping = true;
+            }
+        }
+    }
+}
+
+/// Who is connected. When all places are taken, the address that holds most gives up its oldest: so one that takes them all loses
+/// its own, and everybody else goes on.
+struct Connections {
+    most: usize,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    next: u64,
+    /// Oldest first.
+    places: BTreeMap<u64, (IpAddr, oneshot::Sender<()>)>,
+}
+
+/// A connection's place.
+struct Place {
+    /// Resolves when the place is given to another.
+    evicted: oneshot::Receiver<()>,
+    _leave: Leave,
+}
+
+/// Makes the place free when the connection has ended, however it ended.
+struct Leave {
+    number: u64,
+    connections: Arc<Connections>,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.connections.open().places.remove(&self.number);
+    }
+}
+
+impl Connections {
+    fn new(most: usize) -> Self {
+        Self {
+            most,
+            open: Mutex::default(),
+        }
+    }
+
+    fn enter(this: &Arc<Self>, from: IpAddr) -> Place {
+        let mut open = this.open();
+        while open.places.len() >= this.most {
+            let Some(oldest) = open.oldest_of_the_greediest() else { break };
+            // Dropping the sender is the message.
+            open.places.remove(&oldest);
+        }
+        let number = open.next;
+        open.next += 1;
+        let (sender, evicted) = oneshot::channel();
+        open.places.insert(number, (from, sender));
+        Place {
+            evicted,
+            _leave: Leave {
+                number,
+                connections: Arc::clone(this),
+            },
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    fn oldest_of_the_greediest(&self) -> Option<u64> {
+        let mut held: HashMap<IpAddr, (usize, u64)> = HashMap::new();
+        for (number, (from, _)) in &self.places {
+            held.entry(*from).or_insert((0, *number)).0 += 1;
+        }
+        held.into_values()
+            .max_by_key(|(count, oldest)| (*count, u64::MAX - oldest))
+            .map(|(_, oldest)| oldest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_takes_all_places_loses_its_own() {
+        let connections = Arc::new(Connections::new(4));
+        let [alice, mallory] = [[192, 0, 2, 1], [192, 0, 2, 2]].map(IpAddr::from);
+        let mut good = Connections::enter(&connections, alice);
+        let mut bad: Vec<Place> = (0..100).map(|_| Connections::enter(&connections, mallory)).collect();
+        assert!(
+            good.evicted
+                .try_recv()
+                .is_err_and(|error| error == oneshot::error::TryRecvError::Empty),
+            "alice stays"
+        );
+        let gone = bad
+            .iter_mut()
+            .map(|place| place.evicted.try_recv() == Err(oneshot::error::TryRecvError::Closed))
+            .collect::<Vec<_>>();
+        assert!(
+            gone[..97].iter().all(|gone| *gone) && gone[97..].iter().all(|gone| !gone),
+            "all but the newest three"
+        );
+        assert_eq!(connections.open().places.len(), 4);
+        drop((good, bad));
+        assert!(connections.open().places.is_empty(), "who leaves makes room");
+    }
+}

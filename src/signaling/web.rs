@@ -1,0 +1,137 @@
+//! What the carriers over HTTP share: reading a body within bounds, and saying what is wrong.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+use crate::protocol::{ErrorCode, MAX_MESSAGE_BYTES, RpcError};
+
+/// How long a body may take to arrive: 64 KiB over a slow phone network, with room.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// An HTTP error with its sentence, told as a problem detail (RFC 9457).
+#[derive(Debug)]
+pub struct Problem {
+    pub status: StatusCode,
+    pub sentence: String,
+    /// When another try may succeed.
+    pub retry_after_secs: Option<u32>,
+}
+
+impl Problem {
+    pub fn new(status: StatusCode, sentence: impl Into<String>) -> Self {
+        Self {
+            status,
+            sentence: sentence.into(),
+            retry_after_secs: None,
+        }
+    }
+
+    pub fn retry_after(mut self, secs: u32) -> Self {
+        self.retry_after_secs = Some(secs);
+        self
+    }
+
+    pub fn respond(self) -> Response<Body> {
+        let title = self.status.canonical_reason().unwrap_or("Error");
+        let json = serde_json::json!({ "title": title, "status": self.status.as_u16(), "detail": self.sentence });
+        let mut response = respond(self.status, "application/problem+json", json.to_string());
+        if let Some(secs) = self.retry_after_secs {
+            response.headers_mut().insert(header::RETRY_AFTER, secs.into());
+        }
+        response
+    }
+}
+
+impl From<RpcError> for Problem {
+    fn from(error: RpcError) -> Self {
+        let (status, retry_after_secs) = match error.kind() {
+            Some(ErrorCode::ParseError | ErrorCode::InvalidRequest | ErrorCode::InvalidParams) => (StatusCode::BAD_REQUEST, None),
+            Some(ErrorCode::MethodNotFound) => (StatusCode::NOT_FOUND, None),
+            Some(ErrorCode::Unauthorised) => (StatusCode::UNAUTHORIZED, None),
+            Some(ErrorCode::Forbidden) => (StatusCode::FORBIDDEN, None),
+            // A seat becomes free when somebody leaves.
+            Some(ErrorCode::TooManyViewers) => (StatusCode::SERVICE_UNAVAILABLE, Some(10)),
+            Some(ErrorCode::CameraUnavailable) => (StatusCode::CONFLICT, Some(5)),
+            Some(ErrorCode::UnsupportedCodec) => (StatusCode::UNPROCESSABLE_ENTITY, None),
+            Some(ErrorCode::Conflict) => (StatusCode::NOT_FOUND, None),
+            Some(ErrorCode::Busy | ErrorCode::Expired | ErrorCode::Unavailable) => (StatusCode::SERVICE_UNAVAILABLE, Some(1)),
+            None => (StatusCode::INTERNAL_SERVER_ERROR, None),
+        };
+        Self {
+            status,
+            sentence: error.message,
+            retry_after_secs,
+        }
+    }
+}
+
+/// A response that no cache keeps.
+pub fn respond(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response<Body> {
+    let mut response = empty(status);
+    *response.body_mut() = body.into();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+/// A response without a body.
+pub fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Reads a body of at most [`MAX_MESSAGE_BYTES`] that arrives in time.
+///
+/// # Errors
+/// 408 and 413, with a sentence.
+pub async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    let too_large = || {
+        let sentence = format!("the request has too many bytes; at most {MAX_MESSAGE_BYTES} are read");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, sentence)
+    };
+    let announced = text(headers, header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > MAX_MESSAGE_BYTES as u64) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY_TIME, to_bytes(body, MAX_MESSAGE_BYTES)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        // It is too long, or the connection broke, and then nobody reads this.
+        Ok(Err(_)) => Err(too_large()),
+        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time")),
+    }
+}
+
+/// Whether the body is said to be of this media type; parameters such as a character set don't matter.
+///
+/// # Errors
+/// 415, with what is wanted.
+pub fn must_be(headers: &HeaderMap, kind: &str) -> Result<(), Problem> {
+    let given = text(headers, header::CONTENT_TYPE).and_then(|value| value.split(';').next());
+    if given.is_some_and(|given| given.trim().eq_ignore_ascii_case(kind)) {
+        return Ok(());
+    }
+    let sentence = format!("the body has to be {kind}, and say so in Content-Type");
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, sentence))
+}
+
+/// A header as text; `None` if it is absent or not text.
+pub fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// A name for everybody behind an address: one of IPv6 has a whole /64 to choose from.
+pub fn name_of(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string().replace('.', "-"),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("{a:x}-{b:x}-{c:x}-{d:x}")
+        }
+    }
+}
