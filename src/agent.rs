@@ -18,8 +18,8 @@ use crate::http::PageConfig;
 use crate::hub::Hub;
 use crate::net::{self, Command, DriverHandle, Notice};
 use crate::protocol::{self, DeviceId, DeviceInfo, Envelope, Message, Status, StreamState, StreamStatus};
-use crate::signaling::{Outgoing, mqtt};
-use crate::{http, identity};
+use crate::signaling::{Counters, Loss, Outgoing, mqtt};
+use crate::{http, identity, metrics};
 
 /// Notices of the driver, and messages to viewers, that may wait.
 const MAX_WAITING: usize = 256;
@@ -70,13 +70,15 @@ impl Agent {
         };
         let (stop, stopped) = watch::channel(false);
         // What can fail comes before what has to be stopped: the page's server ends with `stop`, the driver's thread would not.
+        let monitor = metrics::Slot::default();
         let page = match config.http.listen {
             Some(address) => {
                 let page = PageConfig {
                     device: device.id.clone(),
                     broker: config.broker.page_url.clone(),
                 };
-                Some(http::serve(address, page, stopped.clone()).await?)
+                let beside = metrics::routes(Arc::clone(&monitor), config.http.metrics);
+                Some(http::serve(address, page, beside, stopped.clone()).await?)
             }
             None => None,
         };
@@ -99,6 +101,17 @@ impl Agent {
         let announcement = announcement(&config, device.clone());
         let dispatcher = Arc::new(Dispatcher::new(announcement, hubs.clone(), driver.clone(), started)?);
         let (status, status_receiver) = watch::channel(first_status(&config, &device)?);
+        let counters = Arc::new(Counters::default());
+        let parts = metrics::Parts {
+            hubs: hubs.clone(),
+            driver: driver.clone(),
+            dispatcher: Arc::clone(&dispatcher),
+            broker: config.broker.url.is_some().then(|| Arc::clone(&counters)),
+            status: status_receiver.clone(),
+            max_viewers: config.limits.viewers.get(),
+            now: Instant::now,
+        };
+        let _ = monitor.set(metrics::Monitor::new(parts));
         let stop_cameras = Arc::new(AtomicBool::new(false));
         for (camera, hub) in config.cameras.iter().zip(&hubs) {
             start_camera(
@@ -111,12 +124,19 @@ impl Agent {
             )?;
         }
         let (outgoing, outgoing_receiver) = mpsc::channel(MAX_WAITING);
-        let notices = tokio::spawn(tell(notice_receiver, outgoing, Arc::clone(&dispatcher), driver.clone()));
+        let notices = tokio::spawn(tell(
+            notice_receiver,
+            outgoing,
+            Arc::clone(&counters),
+            Arc::clone(&dispatcher),
+            driver.clone(),
+        ));
         let carrier = config.broker.url.is_some().then(|| {
             let carrier = mqtt::Carrier {
                 device: identity.device.clone(),
                 broker: config.broker.clone(),
                 dispatcher: Arc::clone(&dispatcher),
+                counters,
                 status: status_receiver,
                 outgoing: outgoing_receiver,
                 stop: stopped,
@@ -318,6 +338,7 @@ fn start_camera(
             let _part = part;
             capture::run(&camera, hub.target(), &stop, &mut |event| match event {
                 CaptureEvent::Unit(unit) => hub.publish(unit, Instant::now()),
+                CaptureEvent::Skipped(pictures) => hub.note_skipped(pictures),
                 CaptureEvent::State(state) => {
                     tracing::info!(camera = camera.name, ?state, "camera");
                     follow(&hub, &driver, &state);
@@ -371,7 +392,13 @@ fn stream_status(name: &str, state: CameraState) -> StreamStatus {
 }
 
 /// Brings what the driver has to say to where it belongs: requests to the dispatcher, the rest to the viewer by MQTT.
-async fn tell(mut notices: mpsc::Receiver<Notice>, outgoing: mpsc::Sender<Outgoing>, dispatcher: Arc<Dispatcher>, driver: DriverHandle) {
+async fn tell(
+    mut notices: mpsc::Receiver<Notice>,
+    outgoing: mpsc::Sender<Outgoing>,
+    counters: Arc<Counters>,
+    dispatcher: Arc<Dispatcher>,
+    driver: DriverHandle,
+) {
     while let Some(notice) = notices.recv().await {
         let (peer, message) = match notice {
             Notice::Message {
@@ -396,6 +423,8 @@ async fn tell(mut notices: mpsc::Receiver<Notice>, outgoing: mpsc::Sender<Outgoi
             Notice::Closed { peer, close } => (peer, Message::notification("session.close", &close)),
         };
         // Full or without a broker: the viewer learns it from its connection.
-        let _ = outgoing.try_send(Outgoing { peer, message });
+        if outgoing.try_send(Outgoing { peer, message }).is_err() {
+            counters.lose(Loss::Waiting);
+        }
     }
 }

@@ -30,16 +30,17 @@ pub struct PageConfig {
     pub broker: Option<String>,
 }
 
-/// Serves the page on `address` until `stop` turns true; returns the bound address.
+/// Serves the page, and `beside` it what others have to say, on `address` until `stop` turns true; returns the bound address.
 ///
 /// # Errors
 /// The address is taken or not this machine's.
-pub async fn serve(address: SocketAddr, page: PageConfig, mut stop: watch::Receiver<bool>) -> anyhow::Result<SocketAddr> {
+pub async fn serve(address: SocketAddr, page: PageConfig, beside: Router, mut stop: watch::Receiver<bool>) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("serving the page on {address}: is the port taken? `http.listen` in the configuration names another"))?;
     let bound = listener.local_addr().context("reading the page's address")?;
-    let app = Router::new().fallback(answer).with_state(Arc::new(page));
+    let app = Router::new().fallback(answer).with_state(Arc::new(page)).merge(beside);
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
     tokio::spawn(async move {
         let stopped = async move {
             let _ = stop.wait_for(|stop| *stop).await;

@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::url::{BrokerChoice, IceUrl, PageUrl};
 use super::value::{DeviceName, Gop, LogFilter, PageAddress, Size, SourceKind, StreamName, Text, UserName, Whole};
-use super::{Listen, TransportPolicy};
+use super::{Listen, Readers, TransportPolicy};
 
 /// A path, and where it stands.
 pub(super) type FilePath = Option<Spanned<Text<PathBuf>>>;
@@ -80,6 +80,7 @@ pub(super) struct IceServerTable {
 #[serde(default, deny_unknown_fields, expecting = "a section that begins with [http]")]
 pub(super) struct HttpTable {
     pub listen: Option<Text<PageAddress>>,
+    pub metrics: Option<Text<Readers>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -156,6 +156,19 @@ pub struct IceServer {
 pub struct Http {
     /// Where the page is served; `None` serves none.
     pub listen: Option<SocketAddr>,
+    /// Who may read `/metrics` there.
+    pub metrics: Readers,
+}
+
+/// `http.metrics`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// Nobody: there is no such page.
+    Nobody,
+    /// Programs on this machine.
+    Loopback,
+    /// Everybody who reaches the page.
+    Everybody,
 }
 
 /// `[limits]`

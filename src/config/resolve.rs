@@ -15,8 +15,8 @@ use super::file::{BrokerTable, CameraTable, File, FilePath, IceServerTable, Netw
 use super::url::BrokerChoice;
 use super::value::{Gop, Size, SourceKind, Text};
 use super::{
-    Broker, BrokerScheme, BrokerUrl, Camera, Config, Device, Environment, Http, IceServer, Limits, Listen, Log, Network, Secret, Source,
-    TransportPolicy,
+    Broker, BrokerScheme, BrokerUrl, Camera, Config, Device, Environment, Http, IceServer, Limits, Listen, Log, Network, Readers, Secret,
+    Source, TransportPolicy,
 };
 use crate::media::Bitrate;
 
@@ -65,6 +65,7 @@ impl<'a> Resolver<'a> {
                 .http
                 .listen
                 .map_or_else(|| Some(([127, 0, 0, 1], 8080).into()), |Text(address)| address.0),
+            metrics: file.http.metrics.map_or(Readers::Loopback, |Text(readers)| readers),
         };
         let mut config = Config {
             device,
@@ -387,6 +388,9 @@ fn open_doors(config: &Config) -> Vec<String> {
         warnings.push(format!(
             "http.listen = \"{listen}\": the page is served unencrypted to everybody who reaches this address"
         ));
+        if config.http.metrics == Readers::Everybody {
+            warnings.push("http.metrics = \"all\": everybody who reaches the page can read when somebody watches".to_owned());
+        }
     }
     if let Some(url) = &config.broker.url {
         let local = url.host == "localhost" || url.host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());

@@ -1,6 +1,7 @@
 //! The carriers of protocol messages.
 
 mod backoff;
+mod counters;
 pub mod mqtt;
 mod pace;
 mod replies;
@@ -8,6 +9,8 @@ mod tls;
 mod trouble;
 
 use crate::protocol::{Message, PeerId, Role};
+
+pub use counters::{Counters, Figures, Loss, Refusal};
 
 /// A message on its way to a viewer.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 use super::backoff::Backoff;
 use super::pace::{Pace, Verdict};
 use super::replies::{Admission, Replies};
-use super::{Outgoing, role_of, tls, trouble};
+use super::{Counters, Loss, Outgoing, Refusal, role_of, tls, trouble};
 use crate::config::{Broker, BrokerScheme};
 use crate::control::Dispatcher;
 use crate::protocol::{DeviceId, Envelope, ErrorCode, MAX_MESSAGE_BYTES, Message, PeerId, Reply, RpcError, Status, Topics};
@@ -44,6 +44,8 @@ pub struct Carrier {
     pub device: DeviceId,
     pub broker: Broker,
     pub dispatcher: Arc<Dispatcher>,
+    /// Written here, read by whoever watches over the device.
+    pub counters: Arc<Counters>,
     /// The retained status, published again at each change.
     pub status: watch::Receiver<Status>,
     /// Messages of the device's own accord.
@@ -76,6 +78,7 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
         device,
         broker,
         dispatcher,
+        counters,
         mut status,
         mut outgoing,
         mut stop,
@@ -93,6 +96,7 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
         answer,
         replies: Replies::default(),
         pace: Pace::default(),
+        counters,
     };
     let mut connected = false;
     // Whoever reads "online" may ask at once, so it is said when requests can come. The client gives no order of its own: it
@@ -104,13 +108,17 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
             event = incoming.recv() => match event {
                 Some(Incoming::Connected) => {
                     connected = true;
+                    inbox.counters.connect();
                     inbox.subscribe();
                 }
                 Some(Incoming::Subscribed) => {
                     announced = true;
                     inbox.publish_status(&status.borrow_and_update());
                 }
-                Some(Incoming::Lost) => (connected, announced) = (false, false),
+                Some(Incoming::Lost) => {
+                    (connected, announced) = (false, false);
+                    inbox.counters.disconnect();
+                }
                 Some(Incoming::Published(publish)) => inbox.receive(&publish, &status.borrow(), now()),
                 None => anyhow::bail!("the MQTT connection's task ended"),
             },
@@ -118,10 +126,14 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
                 inbox.replies.answered(&answer.peer, &answer.reply);
                 if connected {
                     inbox.answer(answer);
+                } else {
+                    inbox.counters.lose(Loss::Disconnected);
                 }
             }
             Some(outgoing) = outgoing.recv() => if connected {
                 inbox.send(inbox.topics.to(&outgoing.peer), &outgoing.message, None);
+            } else {
+                inbox.counters.lose(Loss::Disconnected);
             },
             Ok(()) = status.changed() => {
                 let status = status.borrow_and_update();
@@ -268,6 +280,7 @@ struct Inbox {
     answer: mpsc::Sender<Answer>,
     replies: Replies,
     pace: Pace,
+    counters: Arc<Counters>,
 }
 
 impl Inbox {
@@ -292,14 +305,21 @@ impl Inbox {
             }
             return;
         }
-        let Some(peer) = self.topics.sender(topic) else { return };
+        self.counters.receive();
+        let Some(peer) = self.topics.sender(topic) else {
+            self.counters.refuse(Refusal::Topic);
+            return;
+        };
         if publish.retain {
+            self.counters.refuse(Refusal::Retained);
             tracing::debug!(%peer, "a retained message was ignored");
             return;
         }
         let verdict = self.pace.admit(&peer, now);
-        if verdict == Verdict::Ignore {
-            return;
+        match verdict {
+            Verdict::Take if self.pace.is_full() => self.counters.take_unmetered(),
+            Verdict::Take | Verdict::Refuse => {}
+            Verdict::Ignore => return self.counters.refuse(Refusal::Ignored),
         }
         let properties = publish.properties.as_ref();
         let wanted = properties.and_then(|properties| properties.response_topic.clone());
@@ -315,7 +335,10 @@ impl Inbox {
         };
         let message = match Message::parse(&publish.payload) {
             Ok(message) => message,
-            Err(reply) => return self.answer(give(*reply)),
+            Err(reply) => {
+                self.counters.refuse(Refusal::Unparsable);
+                return self.answer(give(*reply));
+            }
         };
         if let Message::Request(request) = &message {
             let admission = match verdict {
@@ -324,9 +347,16 @@ impl Inbox {
             };
             match admission {
                 Admission::Run => {}
-                Admission::Running => return,
-                Admission::Repeat(reply) => return self.answer(give(*reply)),
+                Admission::Running => return self.counters.refuse(Refusal::Repeated),
+                Admission::Repeat(reply) => {
+                    self.counters.refuse(Refusal::Repeated);
+                    return self.answer(give(*reply));
+                }
                 Admission::Busy => {
+                    self.counters.refuse(match verdict {
+                        Verdict::Take => Refusal::Requests,
+                        Verdict::Refuse | Verdict::Ignore => Refusal::Pace,
+                    });
                     let error = RpcError::new(ErrorCode::Busy, "too many requests wait for their replies; ask again in a second");
                     return self.answer(give(Reply {
                         id: Some(request.id.clone()),
@@ -370,7 +400,10 @@ impl Inbox {
         // 40 ms wherever Nagle's algorithm meets delayed acknowledgements, as in a default mosquitto.
         let options = PublishOptions::new(QoS::AtMostOnce).properties(properties);
         if let Err(error) = self.client.try_publish(topic, message.to_json().into_bytes(), options) {
+            self.counters.lose(Loss::Queue);
             tracing::warn!(%error, "a message to a viewer was dropped; it asks again by itself");
+        } else {
+            self.counters.send();
         }
     }
 
@@ -380,7 +413,10 @@ impl Inbox {
             .client
             .try_publish(self.topics.status(), json, PublishOptions::new(QoS::AtLeastOnce).retained())
         {
+            self.counters.lose(Loss::Queue);
             tracing::warn!(%error, "the status could not be published; the next change tries again");
+        } else {
+            self.counters.send();
         }
     }
 }

@@ -20,6 +20,7 @@ fn a_viewer_that_asks_faster_than_it_is_answered_hears_busy_and_can_go_on() {
     assert_eq!(asked, 16, "16 requests of one viewer wait at most");
     let busy = |pair: &Pair| pair.heard.iter().filter(|text| text.contains("busy")).count();
     assert_eq!(busy(&pair), 4);
+    assert_eq!(pair.device.figures().counts.busy, 4, "what is refused is counted");
 
     pair.tell(&Message::Reply(Reply {
         id: Some(Id::Number(0)),
