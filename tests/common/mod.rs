@@ -7,6 +7,7 @@ pub mod device;
 pub mod peer;
 pub mod probe;
 pub mod process;
+pub mod scrape;
 pub mod sdp;
 
 use std::net::TcpListener;
