@@ -385,12 +385,13 @@ fn open_doors(config: &Config) -> Vec<String> {
         ));
     }
     if let Some(listen) = config.http.listen.filter(|listen| !listen.ip().is_loopback()) {
+        let metrics = match config.http.metrics {
+            Readers::Everybody => "; with http.metrics = \"all\" they also read when somebody watches",
+            Readers::Loopback | Readers::Nobody => "",
+        };
         warnings.push(format!(
-            "http.listen = \"{listen}\": the page is served unencrypted to everybody who reaches this address"
+            "http.listen = \"{listen}\": the page is served unencrypted to everybody who reaches this address{metrics}"
         ));
-        if config.http.metrics == Readers::Everybody {
-            warnings.push("http.metrics = \"all\": everybody who reaches the page can read when somebody watches".to_owned());
-        }
     }
     if let Some(url) = &config.broker.url {
         let local = url.host == "localhost" || url.host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());

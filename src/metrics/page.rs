@@ -1,5 +1,6 @@
 //! The figures as OpenMetrics text. Every name is here once, and once in `docs/metrics.md`; a test holds the two equal.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ const STATES: [(StreamState, &str); 4] = [
     (StreamState::Unsupported, "unsupported"),
 ];
 
-/// The text for one scrape.
+/// The text for one scrape, in OpenMetrics 1.0.
 ///
 /// # Errors
 /// None that is known: memory takes what is written.
@@ -31,6 +32,22 @@ pub fn render(snapshot: Arc<Snapshot>) -> Result<String, fmt::Error> {
     let mut page = String::new();
     text::encode(&mut page, &registry)?;
     Ok(page)
+}
+
+/// The same in Prometheus' older text format, which knows no families: help and type of a counter stand under its samples' name.
+pub fn older(page: &str) -> String {
+    let is_counter = |line: &str| Some(line.strip_prefix("# TYPE ")?.strip_suffix(" counter")?.to_owned());
+    let counters: BTreeSet<String> = page.lines().filter_map(is_counter).collect();
+    let rewrite = |line: &str| {
+        let about = ["# HELP ", "# TYPE "]
+            .into_iter()
+            .find_map(|what| Some((what, line.strip_prefix(what)?.split_once(' ')?)));
+        match about {
+            Some((what, (name, rest))) if counters.contains(name) => format!("{what}{name}_total {rest}\n"),
+            Some(_) | None => format!("{line}\n"),
+        }
+    };
+    page.lines().filter(|line| *line != "# EOF").map(rewrite).collect()
 }
 
 impl Collector for Snapshot {
@@ -255,6 +272,11 @@ impl Snapshot {
             count(|driver| driver.counted.unclaimed),
         )?;
         page.counter(
+            "peercam_datagrams_overflowed",
+            "Datagrams that found the receive buffer full.",
+            self.process.datagrams_overflowed.map(|count| (Vec::new(), count)),
+        )?;
+        page.counter(
             "peercam_driver_commands_refused",
             "Commands to the driver refused because too many waited.",
             one(self.commands_refused),
@@ -419,6 +441,12 @@ mod tests {
         );
         assert!(!page.contains("peercam_viewer_loss_ratio{"), "nobody told of losses");
         assert!(page.ends_with("# EOF\n"));
+        let older = older(&page);
+        assert!(
+            older.contains("# TYPE peercam_requests_total counter\n") && older.contains("# TYPE peercam_viewers gauge\n"),
+            "{older}"
+        );
+        assert!(!older.contains("# EOF") && older.lines().count() + 1 == page.lines().count());
     }
 
     #[test]

@@ -21,23 +21,24 @@ pub struct Process {
     pub threads: Option<u64>,
     /// Seconds since 1970, by the clock as it is now.
     pub start_seconds: Option<f64>,
+    /// Datagrams that found the receive buffer of one of the UDP sockets full.
+    pub datagrams_overflowed: Option<u64>,
 }
 
 impl Process {
     /// Reads it anew; the start stays what it was `before` unless the clock was set.
     pub fn read(before: Option<&Self>) -> Self {
         let file = |name: &str| fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
+        let open = open_files();
         let (status, limits, stat) = (file("status"), file("limits"), file("stat"));
         Self {
             cpu_seconds: seconds(ClockId::ProcessCPUTime),
             resident_bytes: field(&status, "VmRSS:", 0).map(|kib| kib * 1_024),
-            // The folder that is read is open itself.
-            open_fds: fs::read_dir("/proc/self/fd")
-                .ok()
-                .map(|files| (files.count() as u64).saturating_sub(1)),
+            open_fds: open.as_ref().map(|open| open.len() as u64),
             max_fds: field(&limits, "Max open files", 0),
             threads: field(&status, "Threads:", 0),
             start_seconds: start(&stat).map(|start| steady(before.and_then(|before| before.start_seconds), start)),
+            datagrams_overflowed: open.map(|open| overflows(&file("net/udp"), &open) + overflows(&file("net/udp6"), &open)),
         }
     }
 }
@@ -45,6 +46,29 @@ impl Process {
 fn seconds(clock: ClockId) -> f64 {
     let time = clock_gettime(clock);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+/// What each open descriptor leads to.
+fn open_files() -> Option<Vec<String>> {
+    let links = fs::read_dir("/proc/self/fd").ok()?.flatten();
+    let targets = links.filter_map(|link| Some(fs::read_link(link.path()).ok()?.to_string_lossy().into_owned()));
+    // The folder that is read was open itself.
+    Some(
+        targets
+            .filter(|target| !(target.starts_with("/proc/") && target.ends_with("/fd")))
+            .collect(),
+    )
+}
+
+/// The last column, `drops`, of those lines of `/proc/net/udp` or `udp6` whose socket is one of `open`.
+fn overflows(table: &str, open: &[String]) -> u64 {
+    let drops = |line: &str| {
+        let mut columns = line.split_whitespace();
+        let socket = format!("socket:[{}]", columns.nth(9)?);
+        let drops: u64 = columns.next_back()?.parse().ok()?;
+        open.contains(&socket).then_some(drops)
+    };
+    table.lines().skip(1).filter_map(drops).sum()
 }
 
 /// The number at `index` after `name`, at the start of a line.
@@ -88,6 +112,16 @@ mod tests {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
         let age = since_1970.as_secs_f64() - start;
         assert!((0.0..3_600.0).contains(&age), "the tests began {age} s ago");
+    }
+
+    #[test]
+    fn overflows_are_those_of_this_process() {
+        let table = "  sl  local_address rem_address st tx_queue rx_queue tr tm->when retrnsmt uid timeout inode ref pointer drops\n\
+            2488: 0100007F:61F9 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 852203 2 00000000d75f7f9d 7\n\
+            2488: 0100007F:61FA 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 852204 2 00000000d75f7f9d 9\n";
+        assert_eq!(overflows(table, &["/dev/null".into(), "socket:[852203]".into()]), 7);
+        assert_eq!(overflows(table, &[]), 0);
+        assert_eq!(overflows("", &["socket:[1]".into()]), 0);
     }
 
     #[test]

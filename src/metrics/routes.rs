@@ -14,7 +14,7 @@ use crate::config::Readers;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What Prometheus read before OpenMetrics, and browsers show. The page is good in both.
+/// What Prometheus read before OpenMetrics, and what browsers show.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Proxies say for whom they ask in one of these; then the address of the connection is that of the proxy.
@@ -66,7 +66,8 @@ async fn metrics(State(shared): State<Shared>, ConnectInfo(peer): ConnectInfo<So
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "The agent is starting.\n");
     };
     match page::render(monitor.snapshot().await) {
-        Ok(page) => respond(StatusCode::OK, kind(&headers), Body::from(page)),
+        Ok(page) if wants_openmetrics(&headers) => respond(StatusCode::OK, OPENMETRICS, Body::from(page)),
+        Ok(page) => respond(StatusCode::OK, TEXT, Body::from(page::older(&page))),
         Err(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "The metrics could not be written.\n"),
     }
 }
@@ -75,12 +76,11 @@ fn is_local(peer: SocketAddr, headers: &HeaderMap) -> bool {
     peer.ip().to_canonical().is_loopback() && FORWARDED.iter().all(|name| !headers.contains_key(*name))
 }
 
-fn kind(headers: &HeaderMap) -> &'static str {
-    let asked = headers
+fn wants_openmetrics(headers: &HeaderMap) -> bool {
+    headers
         .get_all(header::ACCEPT)
         .iter()
-        .any(|value| value.to_str().is_ok_and(|value| value.contains("application/openmetrics-text")));
-    if asked { OPENMETRICS } else { TEXT }
+        .any(|value| value.to_str().is_ok_and(|value| value.contains("application/openmetrics-text")))
 }
 
 fn respond(status: StatusCode, kind: &'static str, body: Body) -> Response<Body> {

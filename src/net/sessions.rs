@@ -519,3 +519,7 @@ fn random_id() -> Result<String, RpcError> {
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| RpcError::new(ErrorCode::Unavailable, "the system gives no random numbers"))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
+
+#[cfg(test)]
+#[path = "sessions_tests.rs"]
+mod tests;

@@ -45,8 +45,15 @@ pub struct Scrape {
 impl Scrape {
     /// Reads the metrics that `server` tells.
     pub fn of(server: SocketAddr) -> Self {
-        let response = get(server, "/metrics", "").expect("the server answers");
+        let response = get(
+            server,
+            "/metrics",
+            "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n",
+        )
+        .expect("the server answers");
         assert_eq!(response.status, 200, "{}", response.body);
+        let kind = "content-type: application/openmetrics-text; version=1.0.0";
+        assert!(response.head.contains(kind), "{}", response.head);
         Self::parse(&response.body).unwrap_or_else(|wrong| panic!("{wrong}\n{}", response.body))
     }
 
