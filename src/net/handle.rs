@@ -88,7 +88,7 @@ impl DriverHandle {
         self.viewers.load(Ordering::Relaxed)
     }
 
-    /// Commands that were refused because [`MAX_COMMANDS`] waited.
+    /// Commands that were refused because too many waited.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
