@@ -20,8 +20,8 @@ use crate::control::{Announcement, Dispatcher};
 use crate::hub::Hub;
 use crate::net::{self, Command, DriverHandle};
 use crate::protocol::{self, DeviceId, DeviceInfo, Status, StreamState, StreamStatus};
-use crate::signaling::mqtt;
-use crate::{http, identity};
+use crate::signaling::{Counters, mqtt};
+use crate::{http, identity, metrics};
 
 /// Notices of the driver, and messages to viewers, that may wait.
 const MAX_WAITING: usize = 256;
@@ -75,6 +75,7 @@ impl Agent {
         };
         let (stop, stopped) = watch::channel(false);
         // What can fail comes before what has to be stopped: a port is let go by itself, the driver's thread would not end.
+        let monitor = metrics::Slot::default();
         let server = match config.http.listen {
             Some(address) => Some(http::Server::bind(address).await?),
             None => None,
@@ -98,6 +99,17 @@ impl Agent {
         let announcement = announcement(&config, device.clone());
         let dispatcher = Arc::new(Dispatcher::new(announcement, hubs.clone(), driver.clone(), started)?);
         let (status, status_receiver) = watch::channel(first_status(&config, &device)?);
+        let counters = Arc::new(Counters::default());
+        let parts = metrics::Parts {
+            hubs: hubs.clone(),
+            driver: driver.clone(),
+            dispatcher: Arc::clone(&dispatcher),
+            broker: config.broker.url.is_some().then(|| Arc::clone(&counters)),
+            status: status_receiver.clone(),
+            max_viewers: config.limits.viewers.get(),
+            now: Instant::now,
+        };
+        let _ = monitor.set(metrics::Monitor::new(parts));
         let stop_cameras = Arc::new(AtomicBool::new(false));
         for (camera, hub) in config.cameras.iter().zip(&hubs) {
             start_camera(
@@ -112,7 +124,8 @@ impl Agent {
         let doors = Doors::new(&config, &dispatcher, &status, &stop);
         let page = server.as_ref().map(http::Server::address);
         let server = server.map(|server| {
-            let app = doors.routes(&config, device.id.clone());
+            let beside = metrics::routes(Arc::clone(&monitor), config.http.metrics);
+            let app = doors.routes(&config, device.id.clone(), beside);
             let listeners = config.limits.viewers.get() as usize;
             let (part, stopped) = (Part("the HTTP server", ended_sender.clone()), stopped.clone());
             tokio::spawn(async move {
@@ -123,6 +136,7 @@ impl Agent {
         let (outgoing, outgoing_receiver) = mpsc::channel(MAX_WAITING);
         let speaker = Speaker {
             mqtt: outgoing,
+            counters: Arc::clone(&counters),
             doors,
             dispatcher: Arc::clone(&dispatcher),
             driver: driver.clone(),
@@ -133,6 +147,7 @@ impl Agent {
                 device: identity.device.clone(),
                 broker: config.broker.clone(),
                 dispatcher: Arc::clone(&dispatcher),
+                counters,
                 status: status_receiver,
                 outgoing: outgoing_receiver,
                 stop: stopped,
@@ -348,6 +363,7 @@ fn start_camera(
             let _part = part;
             capture::run(&camera, hub.target(), &stop, &mut |event| match event {
                 CaptureEvent::Unit(unit) => hub.publish(unit, Instant::now()),
+                CaptureEvent::Skipped(pictures) => hub.note_skipped(pictures),
                 CaptureEvent::State(state) => {
                     tracing::info!(camera = camera.name, ?state, "camera");
                     follow(&hub, &driver, &state);

@@ -70,6 +70,27 @@ struct State {
     trouble: Option<String>,
     subscribers: usize,
     wakes: Vec<Wake>,
+    figures: Figures,
+}
+
+/// What a stream has counted since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Pictures published, key frames among them.
+    pub pictures: u64,
+    pub key_frames: u64,
+    /// Of H.264, as the camera delivered it.
+    pub bytes: u64,
+    /// Pictures that the camera made and that were lost or damaged before the agent had them.
+    pub skipped: u64,
+    /// Pictures not sent to a viewer who was more than [`MAX_LAG`] behind; one picture counts once for each viewer.
+    pub dropped: u64,
+    /// How often a viewer was that far behind.
+    pub overflows: u64,
+    /// Pictures forgotten because a group of pictures was larger than the ring.
+    pub evicted: u64,
+    /// When the newest picture came.
+    pub newest: Option<Instant>,
 }
 
 struct Entry {
@@ -94,6 +115,7 @@ impl State {
             if (joinable || !stale) && self.bytes <= MAX_RING_BYTES {
                 return;
             }
+            self.figures.evicted += u64::from(joinable || !stale);
             self.bytes -= entry.picture.unit.data.len();
             if self.newest_key == Some(self.first) {
                 self.newest_key = None;
@@ -178,6 +200,10 @@ impl Hub {
         if picture.unit.key {
             state.newest_key = Some(state.end());
         }
+        state.figures.pictures += 1;
+        state.figures.key_frames += u64::from(picture.unit.key);
+        state.figures.bytes += picture.unit.data.len() as u64;
+        state.figures.newest = Some(now);
         state.bytes += picture.unit.data.len();
         state.ring.push_back(Entry { picture, published: now });
         state.trim(now);
@@ -186,6 +212,17 @@ impl Hub {
         for wake in wakes {
             wake();
         }
+    }
+
+    /// Notes pictures that the camera made and that were lost before they got here.
+    pub fn note_skipped(&self, pictures: u64) {
+        self.lock().figures.skipped += pictures;
+    }
+
+    /// What the stream has counted.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.lock().figures
     }
 
     /// A new viewer's place: the newest key frame where that is fresh, or all there is since it where the source can't
@@ -240,7 +277,7 @@ impl Subscription {
 
     /// The next picture for this viewer.
     pub fn next(&mut self, now: Instant) -> Next {
-        let state = self.hub.lock();
+        let mut state = self.hub.lock();
         if let Place::Key { from } = self.place {
             match state.newest_key {
                 Some(key) if key >= from => {
@@ -279,6 +316,8 @@ impl Subscription {
             }
             Some(_) | None => {
                 let end = state.end();
+                state.figures.dropped += end - next;
+                state.figures.overflows += 1;
                 drop(state);
                 self.wait_for_key(next + 1, now);
                 Next::Lagged { dropped: end - next }

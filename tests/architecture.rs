@@ -24,6 +24,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("http", &[]),
     ("config", &[]),
     ("telemetry", &[]),
+    (
+        "metrics",
+        &["hub", "net", "session", "signaling", "control", "protocol", "media", "config"],
+    ),
 ];
 
 /// Walls with a door in them: room, what it uses, and why.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::extract::Request;
+use axum::middleware::{self, Next};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
@@ -12,7 +14,7 @@ use crate::net::{Command, DriverHandle, Notice};
 use crate::protocol::{Door, Envelope, Message, Status};
 use crate::signaling::http::HttpCarrier;
 use crate::signaling::whep::Whep;
-use crate::signaling::{Guard, Outgoing};
+use crate::signaling::{Counters, Guard, Loss, Outgoing};
 
 /// The doors of the HTTP server that are open.
 pub struct Doors {
@@ -37,14 +39,25 @@ impl Doors {
         Self { http, whep }
     }
 
-    /// Everything that the HTTP server answers.
-    pub fn routes(&self, config: &Config, device: String) -> axum::Router {
+    /// Everything that the HTTP server answers, and `beside` it.
+    pub fn routes(&self, config: &Config, device: String, beside: axum::Router) -> axum::Router {
         let page = PageConfig {
             device,
             broker: config.broker.url.as_ref().and(config.broker.page_url.clone()),
             http: self.http.is_some(),
         };
-        let mut routes = http::page(page);
+        // `peercam.json` tells where the broker is: not to a page whose name was made to mean this device.
+        let guard = Guard::new(config.http.hosts.clone());
+        let only_our_names = middleware::from_fn(move |request: Request, next: Next| {
+            let refused = guard.admit_host(request.headers()).err();
+            async move {
+                match refused {
+                    Some(problem) => problem.respond(),
+                    None => next.run(request).await,
+                }
+            }
+        });
+        let mut routes = http::page(page).merge(beside).layer(only_our_names);
         if let Some(http) = &self.http {
             routes = routes.merge(Arc::clone(http).routes());
         }
@@ -59,6 +72,8 @@ impl Doors {
 /// came in.
 pub struct Speaker {
     pub mqtt: mpsc::Sender<Outgoing>,
+    /// What MQTT could not take.
+    pub counters: Arc<Counters>,
     pub doors: Doors,
     pub dispatcher: Arc<Dispatcher>,
     pub driver: DriverHandle,
@@ -88,7 +103,11 @@ impl Speaker {
             };
             match peer.door() {
                 // Full or without a broker: the viewer learns it from its connection.
-                Door::Mqtt => drop(self.mqtt.try_send(Outgoing { peer, message })),
+                Door::Mqtt => {
+                    if self.mqtt.try_send(Outgoing { peer, message }).is_err() {
+                        self.counters.lose(Loss::Waiting);
+                    }
+                }
                 Door::Http => {
                     if let Some(http) = &self.doors.http {
                         http.send(&peer, &message);

@@ -36,6 +36,12 @@ pub trait Source: Send {
 
     /// Whether a key frame comes when asked for. If not, a joiner is given the newest one with all that follows it.
     fn forces_key_frames(&self) -> bool;
+
+    /// Pictures that the source made and that were lost or damaged before they could be read, since it was opened. Zero where
+    /// that can't be known.
+    fn skipped(&self) -> u64 {
+        0
+    }
 }
 
 /// What the camera's thread reports, in order.
@@ -43,6 +49,8 @@ pub trait Source: Send {
 pub enum CaptureEvent {
     /// One picture.
     Unit(AccessUnit),
+    /// So many pictures were lost between the camera and this process.
+    Skipped(u64),
     /// The camera's state changed.
     State(CameraState),
 }

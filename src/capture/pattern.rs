@@ -79,6 +79,10 @@ impl Source for Pattern {
         }))
     }
 
+    fn skipped(&self) -> u64 {
+        self.encoder.skipped()
+    }
+
     fn apply(&mut self, target: EncoderTarget) -> Result<(), CaptureError> {
         if let Some(bitrate) = target.bitrate {
             self.encoder.set_bitrate(bitrate).map_err(refused)?;

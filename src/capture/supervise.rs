@@ -80,6 +80,7 @@ impl Supervised<'_> {
             bitrate: Some(bitrate),
             keyframe: false,
         });
+        let mut skipped = 0;
         while !stop.load(Ordering::Relaxed) {
             if let Some(target) = target.take().or_else(|| self.targets.take(Instant::now())) {
                 self.bitrate = target.bitrate.or(self.bitrate);
@@ -88,7 +89,13 @@ impl Supervised<'_> {
                     tracing::warn!(%error, ?target, "camera refused");
                 }
             }
-            if let Some(unit) = source.next()? {
+            let next = source.next();
+            let lost = source.skipped().saturating_sub(skipped);
+            if lost > 0 {
+                skipped += lost;
+                (self.on_event)(CaptureEvent::Skipped(lost));
+            }
+            if let Some(unit) = next? {
                 *pause = FIRST_RETRY;
                 self.deliver(unit, source.forces_key_frames())?;
             }
@@ -129,12 +136,14 @@ mod tests {
     struct Script {
         steps: std::vec::IntoIter<Step>,
         applied: Arc<std::sync::Mutex<Vec<EncoderTarget>>>,
+        skipped: u64,
     }
 
     #[derive(Clone)]
     enum Step {
         Key(u32),
         Delta,
+        Skip(u64),
         Fail(&'static str),
         Refuse(&'static str),
     }
@@ -152,6 +161,10 @@ mod tests {
             match self.steps.next() {
                 Some(Step::Key(width)) => unit(key_frame(width), true),
                 Some(Step::Delta) => unit(vec![0, 0, 0, 1, 0x41, 0x9a, 1], false),
+                Some(Step::Skip(pictures)) => {
+                    self.skipped += pictures;
+                    Ok(None)
+                }
                 Some(Step::Fail(reason)) => Err(CaptureError::Lost(reason.into())),
                 Some(Step::Refuse(reason)) => Err(CaptureError::Unsupported(reason.into())),
                 None => Err(CaptureError::Lost("the script is over".into())),
@@ -165,6 +178,10 @@ mod tests {
 
         fn forces_key_frames(&self) -> bool {
             true
+        }
+
+        fn skipped(&self) -> u64 {
+            self.skipped
         }
     }
 
@@ -208,6 +225,7 @@ mod tests {
                 Some(Ok(steps)) => Ok(Box::new(Script {
                     steps: steps.into_iter(),
                     applied: Arc::clone(&applied),
+                    skipped: 0,
                 })),
                 Some(Err(reason)) => Err(CaptureError::Lost(reason.into())),
                 None => {
@@ -222,6 +240,7 @@ mod tests {
                     times.push(unit.time);
                     if unit.key { "K".into() } else { "d".into() }
                 }
+                CaptureEvent::Skipped(pictures) => format!("skipped {pictures}"),
                 CaptureEvent::State(CameraState::Starting) => "starting".into(),
                 CaptureEvent::State(CameraState::Live { format, .. }) => format!("live {}", format.width),
                 CaptureEvent::State(CameraState::Lost { reason }) => format!("lost: {reason}"),
@@ -291,6 +310,14 @@ mod tests {
             keyframe: true,
         };
         assert_eq!(played.applied, [target]);
+    }
+
+    #[test]
+    fn pictures_that_the_camera_lost_are_told_once_also_after_it_was_opened_anew() {
+        let script = vec![Step::Key(128), Step::Skip(3), Step::Delta, Step::Skip(2), Step::Fail("over")];
+        let played = play(vec![Ok(script.clone()), Ok(script)], &TargetCell::default(), |_, _| {});
+        let skipped: Vec<_> = played.events.iter().filter(|event| event.starts_with("skipped")).collect();
+        assert_eq!(skipped, ["skipped 3", "skipped 2", "skipped 3", "skipped 2"]);
     }
 
     #[test]

@@ -163,6 +163,10 @@ impl Source for V4l2Camera {
     fn forces_key_frames(&self) -> bool {
         self.forces_key_frames
     }
+
+    fn skipped(&self) -> u64 {
+        self.intake.lost
+    }
 }
 
 impl Intake {

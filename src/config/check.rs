@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Config, Listen, Source, TransportPolicy, load};
+use super::{Config, Listen, Readers, Source, TransportPolicy, load};
 
 /// Checks the configuration at `path`: the text to print, and whether the agent would start with it.
 #[must_use]
@@ -74,6 +74,14 @@ fn describe(config: &Config) -> String {
     ));
     if let (Some(listen), true) = (config.http.listen, config.http.whep) {
         lines.push(("WHEP", format!("http://{listen}/whep, for players of others, without a password")));
+    }
+    if config.http.listen.is_some() {
+        let readers = match config.http.metrics {
+            Readers::Nobody => "off",
+            Readers::Loopback => "/metrics beside the page, for programs on this machine",
+            Readers::Everybody => "/metrics beside the page, for everybody who reaches it",
+        };
+        lines.push(("metrics", readers.to_owned()));
     }
     lines.push(("viewers", format!("at most {}", config.limits.viewers)));
     lines.push(("log", config.log.filter.clone()));

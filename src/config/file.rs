@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::url::{BrokerChoice, IceUrl, PageUrl};
 use super::value::{DeviceName, Gop, HostName, LogFilter, PageAddress, Size, SourceKind, StreamName, Switch, Text, UserName, Whole};
-use super::{Listen, TransportPolicy};
+use super::{Listen, Readers, TransportPolicy};
 
 /// A path, and where it stands.
 pub(super) type FilePath = Option<Spanned<Text<PathBuf>>>;
@@ -83,6 +83,7 @@ pub(super) struct HttpTable {
     pub signaling: Option<Switch>,
     pub whep: Option<Switch>,
     pub hosts: Option<Vec<Text<HostName>>>,
+    pub metrics: Option<Text<Readers>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

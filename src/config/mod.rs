@@ -163,6 +163,19 @@ pub struct Http {
     pub whep: bool,
     /// Names by which the page is reached that others could register, in lower case.
     pub hosts: Vec<String>,
+    /// Who may read `/metrics` there.
+    pub metrics: Readers,
+}
+
+/// `http.metrics`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// Nobody: there is no such page.
+    Nobody,
+    /// Programs on this machine.
+    Loopback,
+    /// Everybody who reaches the page.
+    Everybody,
 }
 
 /// `[limits]`

@@ -15,8 +15,8 @@ use super::file::{BrokerTable, CameraTable, File, FilePath, HttpTable, IceServer
 use super::url::BrokerChoice;
 use super::value::{Gop, Size, SourceKind, Switch, Text};
 use super::{
-    Broker, BrokerScheme, BrokerUrl, Camera, Config, Device, Environment, Http, IceServer, Limits, Listen, Log, Network, Secret, Source,
-    TransportPolicy,
+    Broker, BrokerScheme, BrokerUrl, Camera, Config, Device, Environment, Http, IceServer, Limits, Listen, Log, Network, Readers, Secret,
+    Source, TransportPolicy,
 };
 use crate::media::Bitrate;
 
@@ -376,6 +376,7 @@ fn http(table: HttpTable, broker: &Broker) -> Http {
         signaling: table.signaling.map_or(signaling, |Switch(on)| on),
         whep: table.whep.is_some_and(|Switch(on)| on),
         hosts: table.hosts.unwrap_or_default().into_iter().map(|Text(name)| name.0).collect(),
+        metrics: table.metrics.map_or(Readers::Loopback, |Text(readers)| readers),
     }
 }
 
@@ -399,8 +400,12 @@ fn open_doors(config: &Config) -> Vec<String> {
         } else {
             ""
         };
+        let metrics = match config.http.metrics {
+            Readers::Everybody => "; with http.metrics = \"all\" they also read when somebody watches",
+            Readers::Loopback | Readers::Nobody => "",
+        };
         warnings.push(format!(
-            "http.listen = \"{listen}\": the page is served unencrypted to everybody who reaches this address{watch}"
+            "http.listen = \"{listen}\": the page is served unencrypted to everybody who reaches this address{watch}{metrics}"
         ));
         if config.http.whep {
             warnings.push(format!(

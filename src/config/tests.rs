@@ -301,6 +301,8 @@ const MISTAKES: &[(&str, usize, usize, &str)] = &[
         10,
         "such as \"cam.example.org\"",
     ),
+    ("[http]\nmetrics = true\n", 2, 11, "\"loopback\", \"all\" or \"off\""),
+    ("[http]\nmetrics = \"yes\"\n", 2, 11, "write \"loopback\", \"all\" or \"off\""),
     ("[device]\nname = \"\"\n", 2, 8, "a name of 1 to 64 characters"),
     ("[device]\nstate_dir = \"state\"\n", 2, 13, "its whole path"),
 ];
@@ -330,6 +332,7 @@ fn what_may_surprise_is_a_warning() {
         ("network.listen = [\"127.0.0.1\", \"192.168.1.2\"]", "everybody on your network"),
         ("http.listen = \"0.0.0.0:80\"", "served unencrypted"),
         ("http.listen = \"0.0.0.0:80\"\nbroker.url = \"off\"", "can watch, without a broker"),
+        ("http.listen = \"0.0.0.0:80\"\nhttp.metrics = \"all\"", "when somebody watches"),
         ("broker.url = \"tcp://broker.example\"", "not encrypted"),
         ("[broker]\nca_file = \"broker-ca.pem\"", "line 2: broker.ca_file is not used"),
         (

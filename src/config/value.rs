@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::de::{Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::{Listen, TransportPolicy};
+use super::{Listen, Readers, TransportPolicy};
 
 /// Something that is written as a string.
 pub(super) trait FromText: Sized {
@@ -242,6 +242,19 @@ impl FromText for TransportPolicy {
             "all" => Ok(Self::All),
             "relay" => Ok(Self::Relay),
             _ => Err(format!("{text:?} is not a transport policy; write {}", Self::ALLOWED)),
+        }
+    }
+}
+
+impl FromText for Readers {
+    const ALLOWED: &'static str = "\"loopback\", \"all\" or \"off\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Nobody),
+            "loopback" => Ok(Self::Loopback),
+            "all" => Ok(Self::Everybody),
+            _ => Err(format!("{text:?} says nobody who may read the metrics; write {}", Self::ALLOWED)),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod nonce;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -58,6 +59,14 @@ pub struct Dispatcher {
     nonces: Nonces,
     started: Instant,
     config_error: Mutex<Option<String>>,
+    calls: Mutex<BTreeMap<Call, u64>>,
+}
+
+/// A method and what came of it: `ok`, or the error's name. Methods that nobody knows are all `unknown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Call {
+    pub method: &'static str,
+    pub result: &'static str,
 }
 
 impl Dispatcher {
@@ -74,12 +83,25 @@ impl Dispatcher {
             nonces,
             started,
             config_error: Mutex::default(),
+            calls: Mutex::new(known_calls()),
         })
     }
 
     /// Why the running configuration is not the one on disk, if it is not.
     pub fn set_config_error(&self, error: Option<String>) {
         *self.config_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    /// Why the running configuration is not the one on disk, if it is not.
+    #[must_use]
+    pub fn config_error(&self) -> Option<String> {
+        self.config_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How often each method was called, whichever carrier brought it, by what came of it.
+    #[must_use]
+    pub fn calls(&self) -> BTreeMap<Call, u64> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Carries one message out; a request gets a reply.
@@ -106,6 +128,16 @@ impl Dispatcher {
     /// # Errors
     /// As the method's own reply; [`ErrorCode::MethodNotFound`] and [`ErrorCode::Forbidden`].
     pub async fn call(&self, method: &str, value: Value, peer: &PeerId, role: Role, now: Instant) -> Result<Value, RpcError> {
+        let result = self.carry_out(method, value, peer, role, now).await;
+        let call = Call {
+            method: method_name(method),
+            result: result.as_ref().map_or_else(RpcError::reason, |_| "ok"),
+        };
+        *self.calls.lock().unwrap_or_else(PoisonError::into_inner).entry(call).or_default() += 1;
+        result
+    }
+
+    async fn carry_out(&self, method: &str, value: Value, peer: &PeerId, role: Role, now: Instant) -> Result<Value, RpcError> {
         let Some((method, _, needed)) = Method::ALL.into_iter().find(|(_, name, _)| *name == method) else {
             let sentence = format!("this device knows no method `{}`", method.chars().take(64).collect::<String>());
             return Err(RpcError::new(ErrorCode::MethodNotFound, sentence));
@@ -199,13 +231,30 @@ impl Dispatcher {
             device: self.announcement.device.clone(),
             uptime_secs: now.saturating_duration_since(self.started).as_secs(),
             viewers: self.driver.viewers(),
-            config_error: self.config_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            config_error: self.config_error(),
         })
     }
 
     fn clock_ms(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+fn method_name(method: &str) -> &'static str {
+    Method::ALL
+        .iter()
+        .find(|(_, name, _)| *name == method)
+        .map_or("unknown", |(_, name, _)| name)
+}
+
+/// Counters that begin at zero: a rate can't be told of one that begins with its first event. Offers are what people watch.
+fn known_calls() -> BTreeMap<Call, u64> {
+    let fine = Method::ALL.iter().map(|(_, method, _)| Call { method, result: "ok" });
+    let refused = ErrorCode::names().map(|result| Call {
+        method: method_name("session.offer"),
+        result,
+    });
+    fine.chain(refused).map(|call| (call, 0)).collect()
 }
 
 fn stream_info(hub: &Hub) -> StreamInfo {

@@ -148,6 +148,8 @@ fn a_slow_viewer_loses_what_is_late_and_goes_on_at_a_key_frame_while_others_lose
         panic!("pictures 660 ms old were delivered")
     };
     assert_eq!(dropped, 20);
+    let figures = camera.hub.figures();
+    assert_eq!((figures.dropped, figures.overflows), (20, 1), "and that is counted");
     camera.frames(2);
     seen.extend(take(&mut quick, camera.now));
     assert_eq!(take(&mut slow, camera.now), [21, 22]);
@@ -194,6 +196,10 @@ fn a_day_without_key_frames_or_viewers_takes_no_memory() {
         endless.now += FRAME;
     }
     assert!(endless.hub.lock().bytes <= MAX_RING_BYTES);
+    assert!(endless.hub.figures().evicted > 0, "what does not fit is counted");
+    assert_eq!(camera.hub.figures().evicted, 0, "what is only old is no loss");
+    let figures = camera.hub.figures();
+    assert_eq!((figures.pictures, figures.key_frames, figures.bytes), (100_001, 1, 9 * 100_001));
     let mut joiner = endless.hub.subscribe(endless.now);
     assert!(
         take(&mut joiner, endless.now).is_empty(),

@@ -10,7 +10,7 @@ mod time;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use target::{EncoderTarget, KeyFrameGate, TargetCell};
+pub use target::{EncoderTarget, KeyFrameCounts, KeyFrameGate, TargetCell};
 pub use time::{Bitrate, MediaTime};
 
 /// One whole H.264 access unit in Annex B format (ITU-T H.264, annex B): every NAL unit of one picture.

@@ -57,12 +57,28 @@ struct State {
     gate: KeyFrameGate,
     bitrate: Option<Bitrate>,
     bitrate_changed: bool,
+    key_frames: KeyFrameCounts,
+}
+
+/// How many key frames were asked for, and how many of these wishes reached the encoder: the rest were coalesced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyFrameCounts {
+    pub requested: u64,
+    pub forwarded: u64,
 }
 
 impl TargetCell {
     /// Asks for a key frame. Any number of calls within [`KeyFrameGate::INTERVAL`] make one.
     pub fn request_key_frame(&self) {
-        self.lock().gate.request();
+        let mut state = self.lock();
+        state.key_frames.requested += 1;
+        state.gate.request();
+    }
+
+    /// What was asked for so far.
+    #[must_use]
+    pub fn key_frames(&self) -> KeyFrameCounts {
+        self.lock().key_frames
     }
 
     /// Asks for a bit rate; the latest wins.
@@ -81,6 +97,7 @@ impl TargetCell {
     pub fn take(&self, now: Instant) -> Option<EncoderTarget> {
         let mut state = self.lock();
         let keyframe = state.gate.take(now);
+        state.key_frames.forwarded += u64::from(keyframe);
         let bitrate = if std::mem::take(&mut state.bitrate_changed) {
             state.bitrate
         } else {
@@ -114,6 +131,11 @@ mod tests {
             }
         }
         assert_eq!(made, [0, 300, 600]);
+        let counts = KeyFrameCounts {
+            requested: 350,
+            forwarded: 3,
+        };
+        assert_eq!(cell.key_frames(), counts);
     }
 
     #[test]

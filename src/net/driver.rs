@@ -16,7 +16,8 @@ use rustix::fd::OwnedFd;
 use str0m::config::DtlsCert;
 use tokio::sync::mpsc;
 
-use super::batch::{Batch, Sent};
+use super::batch::Batch;
+use super::figures::Traffic;
 use super::handle::{Command, DriverHandle, MAX_COMMANDS, Notice, wake};
 use super::interfaces::local_addresses;
 use super::sessions::Sessions;
@@ -70,12 +71,13 @@ pub fn spawn(context: Context) -> anyhow::Result<(DriverHandle, std::thread::Joi
         commands: sender,
         wake: Arc::clone(&event),
         viewers: Arc::clone(&viewers),
+        refused: Arc::default(),
     };
     let clock = read_clock();
     let driver = Driver {
         buffers: ReceiveBuffers::new(&sockets),
         batch: Batch::new(true),
-        sent: Sent::default(),
+        traffic: Traffic::default(),
         sessions: Sessions::new(context, locals, viewers),
         timers: BTreeSet::new(),
         sockets,
@@ -104,7 +106,7 @@ struct Driver {
     sockets: Vec<MediaSocket>,
     buffers: ReceiveBuffers,
     batch: Batch,
-    sent: Sent,
+    traffic: Traffic,
     sessions: Sessions,
     timers: BTreeSet<(Instant, u64)>,
     event: Arc<OwnedFd>,
@@ -152,7 +154,7 @@ impl Driver {
                 });
                 match received {
                     Ok(0) => break,
-                    Ok(_) => {}
+                    Ok(_) => self.traffic.receive_calls += 1,
                     Err(error) => {
                         tracing::warn!(%error, "reading the media socket failed");
                         break;
@@ -169,7 +171,12 @@ impl Driver {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Shutdown { reason } => return (changed, Some(reason)),
-                command => changed.extend(self.sessions.command(command, &self.clock)),
+                command => {
+                    if matches!(command, Command::Figures { .. }) {
+                        self.sessions.note_traffic(self.traffic);
+                    }
+                    changed.extend(self.sessions.command(command, &self.clock));
+                }
             }
         }
         (changed, None)
@@ -201,10 +208,10 @@ impl Driver {
                 transmit.source,
                 transmit.destination,
                 &transmit.contents,
-                &mut self.sent,
+                &mut self.traffic.sent,
             );
         }
-        self.batch.flush(&self.sockets, &mut self.sent);
+        self.batch.flush(&self.sockets, &mut self.traffic.sent);
     }
 
     fn reschedule(&mut self, key: u64) {

@@ -2,10 +2,13 @@
 
 mod batch;
 mod driver;
+mod figures;
 mod handle;
 mod interfaces;
 mod sessions;
 mod socket;
 
+pub use batch::Sent;
 pub use driver::{Context, spawn};
+pub use figures::{Counted, Figures, Spread, Traffic};
 pub use handle::{Command, DriverHandle, Notice};

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use str0m::ice::StunMessage;
 
 use super::driver::{Context, is_plausible};
+use super::figures::{Figures, Spread, Traffic};
 use super::handle::{Command, Notice};
 use super::socket::Datagram;
 use crate::hub::{Hub, Next, Subscription};
 use crate::media::Bitrate;
 use crate::protocol::{Candidates, Close, ErrorCode, Message, Offer, OfferReply, PeerId, Reply, Role, RpcError};
-use crate::session::{Event, Input, Outbox, Session, Setup, WallClock};
+use crate::session::{Ending, Event, Input, Outbox, Session, Setup, WallClock};
 
 /// Addresses remembered for one viewer: a phone has a few, a liar has many.
 const MAX_ADDRESSES: usize = 64;
@@ -32,6 +33,8 @@ pub struct Sessions {
     next_key: u64,
     outbox: Outbox,
     viewers: Arc<AtomicU32>,
+    /// What only rises; what is true now is added when somebody asks.
+    figures: Figures,
 }
 
 struct Slot {
@@ -55,6 +58,7 @@ impl Sessions {
             next_key: 0,
             outbox: Outbox::default(),
             viewers,
+            figures: Figures::default(),
         }
     }
 
@@ -76,6 +80,14 @@ impl Sessions {
     /// A STUN request names its session by the ufrag (RFC 8445, 7.2.2); all else is known by its address. An address is
     /// taken over only after the session has accepted the request, whose integrity only its viewer can make.
     pub fn datagram(&mut self, datagram: &Datagram<'_>, clock: &WallClock) -> Option<u64> {
+        let claimed = self.claim(datagram, clock);
+        self.figures.counted.datagrams += 1;
+        self.figures.counted.unclaimed += u64::from(!claimed.is_some_and(|(_, accepted)| accepted));
+        claimed.map(|(key, _)| key)
+    }
+
+    /// The session that a datagram says it is for, and whether that session took it.
+    fn claim(&mut self, datagram: &Datagram<'_>, clock: &WallClock) -> Option<(u64, bool)> {
         if !is_plausible(datagram.source) {
             return None;
         }
@@ -99,7 +111,7 @@ impl Sessions {
             self.remember_address(key, datagram.source);
         }
         self.settle(key, clock);
-        Some(key)
+        Some((key, accepted))
     }
 
     /// Carries a command out; returns the keys of the sessions that changed.
@@ -123,7 +135,8 @@ impl Sessions {
                     .handle(Input::Candidates(&candidates.candidates), clock.instant, clock, outbox);
             }),
             Command::Close { peer, close } => self.on_own(&peer, &close.session, clock, |slot, outbox| {
-                slot.session.close(None, "the viewer left", clock.instant, outbox);
+                slot.session
+                    .close(None, Ending::ViewerLeft, "the viewer left", clock.instant, outbox);
             }),
             Command::Message { session, message } => match self.key_of(&session) {
                 Some(key) => self.on_slot(key, clock, |slot, outbox| {
@@ -144,9 +157,19 @@ impl Sessions {
                 };
                 let keys: Vec<u64> = self.slots.iter().filter(|(_, slot)| outdated(slot)).map(|(key, _)| *key).collect();
                 for key in &keys {
-                    self.close(*key, "the camera's stream is another one now; open a new session", clock);
+                    self.close(
+                        *key,
+                        Ending::StreamChanged,
+                        "the camera's stream is another one now; open a new session",
+                        clock,
+                    );
                 }
                 keys
+            }
+            Command::Figures { reply } => {
+                // Whoever asked may have given up.
+                let _ = reply.send(self.figures());
+                Vec::new()
             }
             Command::Shutdown { reason } => {
                 self.close_all(&reason, clock);
@@ -186,6 +209,7 @@ impl Sessions {
             }
             self.settle(key, clock);
         }
+        self.figures.counted.turns_cut += 1;
     }
 
     /// The time a session was scheduled for, and the one it wants now. `None`: not at all.
@@ -219,7 +243,7 @@ impl Sessions {
     /// Tells every viewer good-bye.
     pub fn close_all(&mut self, reason: &str, clock: &WallClock) {
         for key in self.slots.keys().copied().collect::<Vec<_>>() {
-            self.close(key, reason, clock);
+            self.close(key, Ending::Shutdown, reason, clock);
         }
     }
 
@@ -238,7 +262,7 @@ impl Sessions {
             .find(|(_, slot)| *slot.session.peer() == peer)
             .map(|(key, _)| *key);
         if let Some(key) = earlier {
-            self.close(key, "the viewer opened a new session", clock);
+            self.close(key, Ending::Replaced, "the viewer opened a new session", clock);
         }
         if self.slots.len() >= self.context.max_viewers as usize {
             let sentence = format!(
@@ -275,6 +299,7 @@ impl Sessions {
             scheduled: None,
         };
         self.slots.insert(key, slot);
+        self.figures.counted.opened += 1;
         self.count_viewers();
         tracing::info!(session = %id, viewers = self.slots.len(), "viewer joins");
         Ok((key, OfferReply { session: id, sdp }))
@@ -296,6 +321,7 @@ impl Sessions {
         let ufrag = slot.session.ufrag();
         slot.ufrags.push(ufrag.clone());
         self.by_ufrag.insert(ufrag, key);
+        self.figures.counted.restarted += 1;
         self.settle(key, clock);
         Ok((
             key,
@@ -341,7 +367,7 @@ impl Sessions {
         vec![key]
     }
 
-    fn close(&mut self, key: u64, reason: &str, clock: &WallClock) {
+    fn close(&mut self, key: u64, ending: Ending, reason: &str, clock: &WallClock) {
         self.on_slot(key, clock, |slot, outbox| {
             let farewell = Message::notification(
                 "session.close",
@@ -350,13 +376,17 @@ impl Sessions {
                     reason: reason.to_owned(),
                 },
             );
-            slot.session.close(Some(&farewell), reason, clock.instant, outbox);
+            slot.session.close(Some(&farewell), ending, reason, clock.instant, outbox);
         });
     }
 
     fn remember_address(&mut self, key: u64, address: SocketAddr) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
-        if self.by_address.get(&address) == Some(&key) || slot.addresses.len() >= MAX_ADDRESSES {
+        if self.by_address.get(&address) == Some(&key) {
+            return;
+        }
+        if slot.addresses.len() >= MAX_ADDRESSES {
+            self.figures.counted.addresses_refused += 1;
             return;
         }
         slot.addresses.push(address);
@@ -393,6 +423,7 @@ impl Sessions {
         match event {
             Event::Connected => {
                 tracing::info!(session = %slot.id, "viewer connected");
+                self.figures.counted.connected += 1;
                 slot.subscription = Some(slot.hub.subscribe(clock.instant));
             }
             Event::KeyFrameWanted => slot.hub.target().request_key_frame(),
@@ -406,6 +437,7 @@ impl Sessions {
                     candidates,
                 };
                 if self.context.notices.try_send(notice).is_err() {
+                    self.figures.counted.notices_dropped += 1;
                     tracing::warn!(session = %slot.id, "too many notices wait; new candidates were not told to the viewer");
                 }
             }
@@ -425,8 +457,9 @@ impl Sessions {
                         message,
                     })
                     .is_err()
-                    && let Some(id) = busy
                 {
+                    self.figures.counted.notices_dropped += 1;
+                    let Some(id) = busy else { return };
                     let error = RpcError::new(ErrorCode::Busy, "the device has too much to do; try again in a second");
                     let reply = Message::Reply(Reply {
                         id: Some(id),
@@ -448,14 +481,39 @@ impl Sessions {
             self.by_ufrag.remove(ufrag);
         }
         self.count_viewers();
+        self.figures.sessions.add(&slot.session.figures().counts);
+        let ending = slot.session.ending().unwrap_or(Ending::Failed);
+        if let Some(index) = Ending::ALL.iter().position(|known| *known == ending) {
+            self.figures.closed[index] += 1;
+        }
         tracing::info!(session = %slot.id, %reason, viewers = self.slots.len(), "viewer gone");
         let notice = Notice::Closed {
             peer: slot.session.peer().clone(),
             close: Close { session: slot.id, reason },
         };
         if self.context.notices.try_send(notice).is_err() {
+            self.figures.counted.notices_dropped += 1;
             tracing::debug!("too many notices wait; the viewer learns from the closed connection");
         }
+    }
+
+    /// What the sockets have counted, to be told with the rest.
+    pub fn note_traffic(&mut self, traffic: Traffic) {
+        self.figures.traffic = traffic;
+    }
+
+    fn figures(&self) -> Figures {
+        let mut figures = self.figures.clone();
+        let paths: Vec<_> = self.slots.values().map(|slot| slot.session.figures()).collect();
+        for path in &paths {
+            figures.sessions.add(&path.counts);
+        }
+        let of_stream = |hub: &Arc<Hub>| self.slots.values().filter(|slot| Arc::ptr_eq(&slot.hub, hub)).count() as u64;
+        figures.viewers = self.context.streams.iter().map(|(hub, _)| of_stream(hub)).collect();
+        figures.estimate = Spread::of(paths.iter().filter_map(|path| Some(path.estimate?.as_bps() as f64 / 8.0)));
+        figures.rtt = Spread::of(paths.iter().filter_map(|path| Some(path.rtt?.as_secs_f64())));
+        figures.loss = Spread::of(paths.iter().filter_map(|path| Some(f64::from(path.loss?))));
+        figures
     }
 
     fn count_viewers(&self) {
@@ -470,3 +528,7 @@ fn random_id() -> Result<String, RpcError> {
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| RpcError::new(ErrorCode::Unavailable, "the system gives no random numbers"))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
+
+#[cfg(test)]
+#[path = "sessions_tests.rs"]
+mod tests;

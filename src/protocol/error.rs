@@ -37,6 +37,11 @@ impl ErrorCode {
         (Self::Unavailable, -32008, "unavailable"),
     ];
 
+    /// Every code's name.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Self::ALL.iter().map(|(.., name)| *name)
+    }
+
     /// The number on the wire.
     #[must_use]
     pub fn number(self) -> i32 {
@@ -87,6 +92,15 @@ impl RpcError {
             .iter()
             .find(|(_, number, _)| *number == self.code)
             .map(|(code, ..)| *code)
+    }
+
+    /// The name of its code.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        ErrorCode::ALL
+            .iter()
+            .find(|(_, number, _)| *number == self.code)
+            .map_or("internal", |(.., name)| name)
     }
 
     /// Adds a field to `data`.

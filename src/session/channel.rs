@@ -1,6 +1,6 @@
 //! The data channel `control`: the same messages as over any other carrier.
 
-use super::{Event, Outbox, Session, WallClock};
+use super::{Ending, Event, Outbox, Session, WallClock};
 use crate::protocol::{Clock, ErrorCode, Message, Reply, Request, RpcError};
 
 /// Requests of one viewer that may wait for their replies.
@@ -21,7 +21,7 @@ impl Session {
                 Some(reply) => {
                     outbox.events.remove(index);
                     if let Err(reason) = self.say(&Message::Reply(reply)) {
-                        return self.finish(reason, outbox);
+                        return self.finish(Ending::ChannelFull, reason, outbox);
                     }
                     self.drain(outbox);
                 }
@@ -53,6 +53,7 @@ impl Session {
             return Some(Reply { id, result: Ok(result) });
         }
         if self.requests >= MAX_REQUESTS {
+            self.figures.counts.busy += 1;
             let sentence = format!("{MAX_REQUESTS} requests wait for their replies already; ask again after the next reply");
             return Some(Reply {
                 id,

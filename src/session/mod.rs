@@ -4,6 +4,7 @@
 //! stack is drained until it only waits for a timeout: one mutation, then drain.
 
 mod channel;
+mod figures;
 mod offer;
 mod outgoing;
 mod rtc;
@@ -21,6 +22,8 @@ use str0m::{IceConnectionState, Rtc};
 
 use crate::media::{AccessUnit, Bitrate, StreamFormat};
 use crate::protocol::{ErrorCode, Message, PeerId, Playout, Role, RpcError};
+
+pub use figures::{Counts, Ending, SessionFigures};
 
 /// A viewer that has not connected by then never will: browsers give up after about as long.
 const CONNECT_TIME: Duration = Duration::from_secs(15);
@@ -144,7 +147,7 @@ pub struct Session {
     now: Instant,
     next_timeout: Instant,
     /// When the session gives up, unless the connection is there.
-    give_up: Option<(Instant, &'static str)>,
+    give_up: Option<(Instant, Ending, &'static str)>,
     /// Not before then may the next picture be sent.
     ready_at: Instant,
     estimate: Option<Bitrate>,
@@ -162,6 +165,8 @@ pub struct Session {
     /// What the stack reported and is not dealt with yet; empty between inputs.
     pending: VecDeque<str0m::Event>,
     closed: bool,
+    ending: Ending,
+    figures: SessionFigures,
 }
 
 impl Session {
@@ -195,7 +200,11 @@ impl Session {
             seq_no,
             now,
             next_timeout: now,
-            give_up: Some((now + CONNECT_TIME, "no network path to the viewer was found")),
+            give_up: Some((
+                now + CONNECT_TIME,
+                Ending::NeverConnected,
+                "no network path to the viewer was found",
+            )),
             ready_at: now,
             estimate: None,
             lossy_secs: 0,
@@ -207,6 +216,8 @@ impl Session {
             dropped: 0,
             pending: VecDeque::new(),
             closed: false,
+            ending: Ending::Failed,
+            figures: SessionFigures::default(),
         };
         let mut outbox = Outbox::default();
         session.drain(&mut outbox);
@@ -301,7 +312,7 @@ impl Session {
             stack
         };
         match self.give_up {
-            Some((at, _)) if at < stack.0 => (at, "giving up"),
+            Some((at, ..)) if at < stack.0 => (at, "giving up"),
             Some(_) | None => stack,
         }
     }
@@ -310,6 +321,21 @@ impl Session {
     #[must_use]
     pub fn estimate(&self) -> Option<Bitrate> {
         self.estimate
+    }
+
+    /// What it has counted, and how its path is.
+    #[must_use]
+    pub fn figures(&self) -> SessionFigures {
+        SessionFigures {
+            estimate: self.estimate,
+            ..self.figures
+        }
+    }
+
+    /// Why it ended, once it is over.
+    #[must_use]
+    pub fn ending(&self) -> Option<Ending> {
+        self.closed.then_some(self.ending)
     }
 
     /// Pictures were dropped because the viewer's path was full.
@@ -333,9 +359,9 @@ impl Session {
             } => match self.datagram(source, destination, bytes) {
                 Ok(true) => Ok(()),
                 Ok(false) => return false,
-                Err(reason) => Err(reason),
+                Err(reason) => Err((Ending::Failed, reason)),
             },
-            Input::Timeout => self.timeout(outbox),
+            Input::Timeout => self.timeout(outbox).map_err(|reason| (Ending::Failed, reason)),
             Input::Picture { unit, payloads, backlog } => {
                 self.picture(unit, payloads, backlog, clock);
                 Ok(())
@@ -344,7 +370,7 @@ impl Session {
                 if matches!(message, Message::Reply(_)) {
                     self.requests = self.requests.saturating_sub(1);
                 }
-                self.say(message)
+                self.say(message).map_err(|reason| (Ending::ChannelFull, reason))
             }
             Input::Candidates(candidates) => {
                 self.candidates(candidates);
@@ -357,13 +383,13 @@ impl Session {
         };
         match done {
             Ok(()) => self.drain_and_answer(clock, outbox),
-            Err(reason) => self.finish(reason, outbox),
+            Err((ending, reason)) => self.finish(ending, reason, outbox),
         }
         true
     }
 
     /// Says good-bye: on the data channel in words, then in every protocol below it.
-    pub fn close(&mut self, farewell: Option<&Message>, reason: &str, now: Instant, outbox: &mut Outbox) {
+    pub fn close(&mut self, farewell: Option<&Message>, ending: Ending, reason: &str, now: Instant, outbox: &mut Outbox) {
         if self.closed {
             return;
         }
@@ -373,19 +399,20 @@ impl Session {
         {
             self.drain(outbox);
         }
-        self.hang_up(reason, outbox);
+        self.hang_up(ending, reason, outbox);
     }
 
-    fn hang_up(&mut self, reason: &str, outbox: &mut Outbox) {
-        self.finish(reason.to_owned(), outbox);
+    fn hang_up(&mut self, ending: Ending, reason: &str, outbox: &mut Outbox) {
+        self.finish(ending, reason.to_owned(), outbox);
         if self.rtc.close().is_ok() {
             self.drain(outbox);
         }
     }
 
-    fn finish(&mut self, reason: String, outbox: &mut Outbox) {
+    fn finish(&mut self, ending: Ending, reason: String, outbox: &mut Outbox) {
         if !self.closed {
             self.closed = true;
+            self.ending = ending;
             self.connected = false;
             outbox.events.push(Event::Closed(reason));
         }
@@ -410,10 +437,10 @@ impl Session {
     }
 
     fn timeout(&mut self, outbox: &mut Outbox) -> Result<(), String> {
-        if let Some((at, reason)) = self.give_up
+        if let Some((at, ending, reason)) = self.give_up
             && self.now >= at
         {
-            self.hang_up(reason, outbox);
+            self.hang_up(ending, reason, outbox);
             return Ok(());
         }
         self.rtc
@@ -455,11 +482,11 @@ impl Session {
                 }
                 Ok(str0m::Output::Transmit(transmit)) => outbox.transmits.push(transmit),
                 Ok(str0m::Output::Event(event)) => self.pending.push_back(event),
-                Err(error) => return self.finish(format!("the connection failed: {error}"), outbox),
+                Err(error) => return self.finish(Ending::Failed, format!("the connection failed: {error}"), outbox),
             }
         }
         if !self.rtc.is_alive() {
-            self.finish("the viewer left".into(), outbox);
+            self.finish(Ending::ViewerLeft, "the viewer left".into(), outbox);
         }
     }
 
@@ -471,7 +498,7 @@ impl Session {
                 outbox.events.push(Event::Connected);
             }
             str0m::Event::IceConnectionStateChange(IceConnectionState::Disconnected) => {
-                self.give_up = Some((self.now + LOST_TIME, "the network path to the viewer was lost"));
+                self.give_up = Some((self.now + LOST_TIME, Ending::PathLost, "the network path to the viewer was lost"));
             }
             str0m::Event::IceConnectionStateChange(_) if self.connected => self.give_up = None,
             // Sound that was offered beside it is told too, although the answer rejects it.
@@ -494,8 +521,12 @@ impl Session {
                 }
             },
             str0m::Event::ChannelClose(id) if Some(id) == self.channel => self.channel = None,
-            str0m::Event::PeerStats(stats) => self.note_stats(&stats),
-            str0m::Event::Closed => self.finish("the viewer left".into(), outbox),
+            str0m::Event::PeerStats(stats) => {
+                self.figures.note_peer(&stats);
+                self.note_stats(&stats);
+            }
+            str0m::Event::MediaEgressStats(stats) => self.figures.note_stream(&stats),
+            str0m::Event::Closed => self.finish(Ending::ViewerLeft, "the viewer left".into(), outbox),
             _ => {}
         }
     }

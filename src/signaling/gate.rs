@@ -1,9 +1,11 @@
 //! What every carrier of JSON-RPC does before a message is carried out: size, pace, and running a request only once.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::pace::{Pace, Verdict};
 use super::replies::{Admission, Replies};
+use super::{Counters, Refusal};
 use crate::protocol::{ErrorCode, Id, Message, PeerId, Reply, RpcError};
 
 /// What to do with the bytes that a peer has sent.
@@ -24,18 +26,36 @@ pub enum Decision {
 pub struct Gate {
     replies: Replies,
     pace: Pace,
+    counters: Arc<Counters>,
 }
 
 impl Gate {
+    /// A gate that counts whom it turns away.
+    #[must_use]
+    pub fn new(counters: Arc<Counters>) -> Self {
+        Self {
+            counters,
+            ..Self::default()
+        }
+    }
+
     /// Decides about one message of `peer` that came at `now`.
     pub fn admit(&mut self, peer: &PeerId, bytes: &[u8], now: Instant) -> Decision {
         let verdict = self.pace.admit(peer, now);
-        if verdict == Verdict::Ignore {
-            return Decision::Ignore;
+        match verdict {
+            Verdict::Take if self.pace.is_full() => self.counters.take_unmetered(),
+            Verdict::Take | Verdict::Refuse => {}
+            Verdict::Ignore => {
+                self.counters.refuse(Refusal::Ignored);
+                return Decision::Ignore;
+            }
         }
         let message = match Message::parse(bytes) {
             Ok(message) => message,
-            Err(reply) => return Decision::Answer(reply),
+            Err(reply) => {
+                self.counters.refuse(Refusal::Unparsable);
+                return Decision::Answer(reply);
+            }
         };
         let Message::Request(request) = &message else {
             return Decision::Run(message);
@@ -46,9 +66,19 @@ impl Gate {
         };
         match admission {
             Admission::Run => Decision::Run(message),
-            Admission::Running => Decision::Running(request.id.clone()),
-            Admission::Repeat(reply) => Decision::Answer(reply),
+            Admission::Running => {
+                self.counters.refuse(Refusal::Repeated);
+                Decision::Running(request.id.clone())
+            }
+            Admission::Repeat(reply) => {
+                self.counters.refuse(Refusal::Repeated);
+                Decision::Answer(reply)
+            }
             Admission::Busy => {
+                self.counters.refuse(match verdict {
+                    Verdict::Take => Refusal::Requests,
+                    Verdict::Refuse | Verdict::Ignore => Refusal::Pace,
+                });
                 let error = RpcError::new(ErrorCode::Busy, "too many requests wait for their replies; ask again in a second");
                 Decision::Answer(Box::new(Reply {
                     id: Some(request.id.clone()),

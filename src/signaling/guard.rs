@@ -33,15 +33,23 @@ impl Guard {
         Self { hosts }
     }
 
+    /// Whether the request names this device, for what any page may link to.
+    ///
     /// # Errors
-    /// 403 and 421 (RFC 9110, 15.5.20), with a sentence.
-    pub fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let host = text(headers, header::HOST).unwrap_or_default();
-        if !self.is_ours(host) {
-            let sentence =
-                "the device does not know itself by this name; use its address, or add the name to http.hosts in its configuration";
-            return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, sentence));
+    /// 421 (RFC 9110, 15.5.20), with a sentence.
+    pub fn admit_host(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        if self.is_ours(text(headers, header::HOST).unwrap_or_default()) {
+            return Ok(());
         }
+        let sentence = "the device does not know itself by this name; use its address, or add the name to http.hosts in its configuration";
+        Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, sentence))
+    }
+
+    /// # Errors
+    /// 403, and those of [`Guard::admit_host`].
+    pub fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        self.admit_host(headers)?;
+        let host = text(headers, header::HOST).unwrap_or_default();
         let foreign_origin = headers
             .get(header::ORIGIN)
             .is_some_and(|origin| !is_origin_of(origin.as_bytes(), host));

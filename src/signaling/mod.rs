@@ -1,6 +1,7 @@
 //! The carriers of protocol messages: MQTT, HTTP for the page, and WHEP for players of others.
 
 mod backoff;
+mod counters;
 mod gate;
 mod guard;
 pub mod http;
@@ -15,6 +16,8 @@ pub mod whep;
 pub use guard::Guard;
 
 use crate::protocol::{Message, PeerId, Role};
+
+pub use counters::{Counters, Figures, Loss, Refusal};
 
 /// A message on its way to a viewer.
 #[derive(Debug)]

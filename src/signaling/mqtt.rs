@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::backoff::Backoff;
 use super::gate::{Decision, Gate};
-use super::{Outgoing, role_of, tls, trouble};
+use super::{Counters, Loss, Outgoing, Refusal, role_of, tls, trouble};
 use crate::config::{Broker, BrokerScheme};
 use crate::control::Dispatcher;
 use crate::protocol::{DeviceId, Envelope, MAX_MESSAGE_BYTES, Message, PeerId, Reply, Status, Topics};
@@ -46,6 +46,8 @@ pub struct Carrier {
     pub device: DeviceId,
     pub broker: Broker,
     pub dispatcher: Arc<Dispatcher>,
+    /// Written here, read by whoever watches over the device.
+    pub counters: Arc<Counters>,
     /// The retained status, published again at each change.
     pub status: watch::Receiver<Status>,
     /// Messages of the device's own accord.
@@ -78,6 +80,7 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
         device,
         broker,
         dispatcher,
+        counters,
         mut status,
         mut outgoing,
         mut stop,
@@ -93,9 +96,10 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
         client,
         dispatcher,
         answer,
-        gate: Gate::default(),
+        gate: Gate::new(Arc::clone(&counters)),
         contradicted: None,
         contradict: None,
+        counters,
     };
     let mut connected = false;
     // Whoever reads "online" may ask at once, so it is said when requests can come. The client gives no order of its own: it
@@ -107,13 +111,17 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
             event = incoming.recv() => match event {
                 Some(Incoming::Connected) => {
                     connected = true;
+                    inbox.counters.connect();
                     inbox.subscribe();
                 }
                 Some(Incoming::Subscribed) => {
                     announced = true;
                     inbox.publish_status(&status.borrow_and_update());
                 }
-                Some(Incoming::Lost) => (connected, announced) = (false, false),
+                Some(Incoming::Lost) => {
+                    (connected, announced) = (false, false);
+                    inbox.counters.disconnect();
+                }
                 Some(Incoming::Published(publish)) => inbox.receive(&publish, &status.borrow(), now()),
                 None => anyhow::bail!("the MQTT connection's task ended"),
             },
@@ -121,10 +129,14 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
                 inbox.gate.answered(&answer.peer, &answer.reply);
                 if connected {
                     inbox.answer(answer);
+                } else {
+                    inbox.counters.lose(Loss::Disconnected);
                 }
             }
             Some(outgoing) = outgoing.recv() => if connected {
                 inbox.send(inbox.topics.to(&outgoing.peer), &outgoing.message, None);
+            } else {
+                inbox.counters.lose(Loss::Disconnected);
             },
             Ok(()) = status.changed() => {
                 let status = status.borrow_and_update();
@@ -274,6 +286,7 @@ struct Inbox {
     contradicted: Option<Instant>,
     /// When it is to be put right next.
     contradict: Option<Instant>,
+    counters: Arc<Counters>,
 }
 
 impl Inbox {
@@ -299,8 +312,13 @@ impl Inbox {
             }
             return;
         }
-        let Some(peer) = self.topics.sender(topic) else { return };
+        self.counters.receive();
+        let Some(peer) = self.topics.sender(topic) else {
+            self.counters.refuse(Refusal::Topic);
+            return;
+        };
         if publish.retain {
+            self.counters.refuse(Refusal::Retained);
             tracing::debug!(%peer, "a retained message was ignored");
             return;
         }
@@ -357,7 +375,10 @@ impl Inbox {
         // 40 ms wherever Nagle's algorithm meets delayed acknowledgements, as in a default mosquitto.
         let options = PublishOptions::new(QoS::AtMostOnce).properties(properties);
         if let Err(error) = self.client.try_publish(topic, message.to_json().into_bytes(), options) {
+            self.counters.lose(Loss::Queue);
             tracing::warn!(%error, "a message to a viewer was dropped; it asks again by itself");
+        } else {
+            self.counters.send();
         }
     }
 
@@ -367,7 +388,10 @@ impl Inbox {
             .client
             .try_publish(self.topics.status(), json, PublishOptions::new(QoS::AtLeastOnce).retained())
         {
+            self.counters.lose(Loss::Queue);
             tracing::warn!(%error, "the status could not be published; the next change tries again");
+        } else {
+            self.counters.send();
         }
     }
 }

@@ -29,6 +29,7 @@ pub enum Verdict {
 #[derive(Debug, Default)]
 pub struct Pace {
     paid_at: HashMap<PeerId, Instant>,
+    full: bool,
 }
 
 impl Pace {
@@ -46,10 +47,16 @@ impl Pace {
         if self.paid_at.len() >= MAX_PEERS && !self.paid_at.contains_key(peer) {
             self.paid_at.retain(|_, paid_at| *paid_at > now);
         }
-        if self.paid_at.len() < MAX_PEERS || self.paid_at.contains_key(peer) {
+        self.full = self.paid_at.len() >= MAX_PEERS && !self.paid_at.contains_key(peer);
+        if !self.full {
             self.paid_at.insert(peer.clone(), paid_at + COST);
         }
         verdict
+    }
+
+    /// Whether the last message taken was of a peer that could not be remembered.
+    pub fn is_full(&self) -> bool {
+        self.full
     }
 }
 
@@ -94,7 +101,9 @@ mod tests {
             assert_eq!(pace.admit(&peer(&format!("tab-{number}")), now), Verdict::Take);
         }
         assert!(pace.paid_at.len() <= MAX_PEERS);
+        assert!(pace.is_full(), "who comes now is not held back");
         assert_eq!(pace.admit(&peer("late"), now + CREDIT), Verdict::Take);
         assert_eq!(pace.paid_at.len(), 1, "those who owe nothing are forgotten");
+        assert!(!pace.is_full());
     }
 }

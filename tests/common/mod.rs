@@ -8,6 +8,7 @@ pub mod http;
 pub mod peer;
 pub mod probe;
 pub mod process;
+pub mod scrape;
 pub mod sdp;
 
 use std::net::TcpListener;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use peercam::session::Event;
+use peercam::session::{Ending, Event};
 
 use super::pair::Pair;
 
@@ -18,6 +18,7 @@ fn a_viewer_whose_path_is_lost_is_given_up_in_the_end() {
     pair.run_until(Duration::from_secs(60), |pair| pair.device.is_closed());
     let reason = closed(&pair).expect("a reason");
     assert!(reason.contains("lost"), "{reason}");
+    assert_eq!(pair.device.ending(), Some(Ending::PathLost));
 }
 
 #[test]
@@ -27,4 +28,5 @@ fn a_viewer_that_never_comes_is_given_up_after_15_seconds() {
     pair.run_until(Duration::from_secs(16), |pair| pair.device.is_closed());
     let reason = closed(&pair).expect("a reason");
     assert!(reason.contains("no network path"), "{reason}");
+    assert_eq!(pair.device.ending(), Some(Ending::NeverConnected));
 }

@@ -1,0 +1,184 @@
+//! Whether the agent does its job, and if not, why: in words.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Snapshot;
+
+/// A camera that was opened anew has shown a picture by then; one that is plugged in again too.
+const SILENT: Duration = Duration::from_secs(10);
+
+/// What `/healthz` says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Health {
+    pub status: Verdict,
+    /// A sentence each; none when all is well.
+    pub reasons: Vec<String>,
+}
+
+/// How it goes in one word; the later, the worse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Ok,
+    /// Somebody can watch, but not all is as it was set up.
+    Degraded,
+    /// Nobody can watch.
+    Failing,
+}
+
+impl Health {
+    /// While the agent's parts are being started.
+    pub fn starting() -> Self {
+        Self {
+            status: Verdict::Failing,
+            reasons: vec!["the agent is starting".to_owned()],
+        }
+    }
+
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        let mut health = Self {
+            status: Verdict::Ok,
+            reasons: Vec::new(),
+        };
+        if snapshot.driver.is_none() {
+            health.note(Verdict::Failing, "the part that speaks to viewers does not answer".to_owned());
+        }
+        let silent: Vec<String> = snapshot.streams.iter().filter_map(silence).collect();
+        let verdict = if silent.len() == snapshot.streams.len() {
+            Verdict::Failing
+        } else {
+            Verdict::Degraded
+        };
+        for reason in silent {
+            health.note(verdict, reason);
+        }
+        if snapshot.broker.as_ref().is_some_and(|broker| !broker.connected) {
+            let reason = "there is no connection to the broker: who watches goes on, who comes now does not find this device";
+            health.note(Verdict::Degraded, reason.to_owned());
+        }
+        if snapshot.config_error {
+            let reason = "the configuration file has a mistake, so the last good one is in force; `peercam check` shows it";
+            health.note(Verdict::Degraded, reason.to_owned());
+        }
+        health
+    }
+
+    fn note(&mut self, verdict: Verdict, reason: String) {
+        self.status = self.status.max(verdict);
+        self.reasons.push(reason);
+    }
+}
+
+/// Why a stream shows nothing, if it does not.
+fn silence(stream: &super::Stream) -> Option<String> {
+    let name = &stream.name;
+    let what = match stream.age {
+        Some(age) if age < SILENT => return None,
+        Some(age) => format!("the camera `{name}` has shown no picture for {} s", age.as_secs()),
+        None => format!("the camera `{name}` has not shown a picture yet"),
+    };
+    Some(match &stream.trouble {
+        Some(trouble) => format!("{what}: {trouble}"),
+        None => what,
+    })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Instant;
+
+    use super::super::process::Process;
+    use super::super::{Snapshot, Stream};
+    use super::*;
+    use crate::protocol::StreamState;
+    use crate::{net, signaling};
+
+    /// A device with one camera, well in every respect.
+    pub fn well() -> Snapshot {
+        Snapshot {
+            at: Instant::now(),
+            streams: vec![stream("porch", Some(40))],
+            driver: Some(net::Figures::default()),
+            commands_refused: 0,
+            calls: BTreeMap::new(),
+            broker: Some(signaling::Figures {
+                connected: true,
+                ..signaling::Figures::default()
+            }),
+            config_error: false,
+            max_viewers: 20,
+            process: Process::default(),
+        }
+    }
+
+    pub fn stream(name: &str, age_ms: Option<u64>) -> Stream {
+        Stream {
+            name: name.to_owned(),
+            state: StreamState::Live,
+            trouble: None,
+            age: age_ms.map(Duration::from_millis),
+            figures: crate::hub::Figures::default(),
+            key_frames: crate::media::KeyFrameCounts::default(),
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_well_says_so_without_words() {
+        let json = serde_json::to_string(&Health::of(&well())).expect("JSON");
+        assert_eq!(json, r#"{"status":"ok","reasons":[]}"#);
+    }
+
+    #[test]
+    fn each_trouble_has_its_verdict_and_its_words() {
+        type Change = fn(&mut Snapshot);
+        let cases: [(Change, Verdict, &str); 8] = [
+            (|device| device.driver = None, Verdict::Failing, "does not answer"),
+            (
+                |device| device.streams = vec![stream("porch", None)],
+                Verdict::Failing,
+                "not shown a picture yet",
+            ),
+            (
+                |device| device.streams = vec![stream("porch", Some(10_000))],
+                Verdict::Failing,
+                "`porch` has shown no picture for 10 s",
+            ),
+            (
+                |device| device.streams.push(stream("yard", Some(99_000))),
+                Verdict::Degraded,
+                "`yard` has shown no picture for 99 s",
+            ),
+            (|device| device.streams[0].age = Some(Duration::from_millis(9_999)), Verdict::Ok, ""),
+            (
+                |device| device.broker = Some(signaling::Figures::default()),
+                Verdict::Degraded,
+                "broker",
+            ),
+            (|device| device.broker = None, Verdict::Ok, ""),
+            (|device| device.config_error = true, Verdict::Degraded, "peercam check"),
+        ];
+        for (change, verdict, words) in cases {
+            let mut device = well();
+            change(&mut device);
+            let health = Health::of(&device);
+            assert_eq!(health.status, verdict, "{health:?}");
+            assert_eq!(health.reasons.is_empty(), words.is_empty(), "{health:?}");
+            assert!(health.reasons.iter().all(|reason| reason.contains(words)), "{health:?}");
+        }
+    }
+
+    #[test]
+    fn the_worst_counts_and_every_reason_is_told() {
+        let mut device = well();
+        device.driver = None;
+        device.config_error = true;
+        device.streams[0].age = None;
+        device.streams[0].trouble = Some("the cable is out".to_owned());
+        let health = Health::of(&device);
+        assert_eq!((health.status, health.reasons.len()), (Verdict::Failing, 3));
+        assert!(health.reasons[1].ends_with("yet: the cable is out"), "{health:?}");
+    }
+}

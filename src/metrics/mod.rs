@@ -1,0 +1,155 @@
+//! How the agent is doing: `/healthz` for a yes or no with reasons, `/metrics` for figures. `docs/metrics.md` names them all.
+//!
+//! Nothing here is in the way of media. Each part counts for itself; a scrape asks for what they have counted.
+
+mod health;
+mod page;
+mod process;
+mod routes;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex, oneshot, watch};
+
+use crate::control::{Call, Dispatcher};
+use crate::hub::{self, Hub};
+use crate::media::KeyFrameCounts;
+use crate::net::{self, Command, DriverHandle};
+use crate::protocol::{Status, StreamState};
+use crate::signaling;
+
+use process::Process;
+pub use routes::routes;
+
+/// How long the driver may take to answer: it answers in microseconds, or hangs.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
+
+/// The pause before a driver whose queue was full is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Figures of this age are told again, so that a flood of scrapes costs the driver next to nothing.
+const REUSE: Duration = Duration::from_millis(200);
+
+/// The page's server starts before the parts that it tells of.
+pub type Slot = Arc<OnceLock<Monitor>>;
+
+/// Asks the parts, and remembers what they said for a moment.
+pub struct Monitor {
+    parts: Parts,
+    last: Mutex<Option<Arc<Snapshot>>>,
+}
+
+/// Everything that is told, at one moment.
+#[derive(Debug)]
+struct Snapshot {
+    at: Instant,
+    streams: Vec<Stream>,
+    /// `None` when the driver does not answer.
+    driver: Option<net::Figures>,
+    commands_refused: u64,
+    calls: BTreeMap<Call, u64>,
+    broker: Option<signaling::Figures>,
+    config_error: bool,
+    max_viewers: u32,
+    process: Process,
+}
+
+#[derive(Debug)]
+struct Stream {
+    name: String,
+    state: StreamState,
+    /// Why there is no picture, if the camera said so.
+    trouble: Option<String>,
+    /// How old the newest picture is.
+    age: Option<Duration>,
+    figures: hub::Figures,
+    key_frames: KeyFrameCounts,
+}
+
+/// The parts that a [`Monitor`] asks.
+pub struct Parts {
+    pub hubs: Vec<Arc<Hub>>,
+    pub driver: DriverHandle,
+    pub dispatcher: Arc<Dispatcher>,
+    /// `None` for a device without a broker.
+    pub broker: Option<Arc<signaling::Counters>>,
+    pub status: watch::Receiver<Status>,
+    pub max_viewers: u32,
+    pub now: fn() -> Instant,
+}
+
+impl Monitor {
+    /// A monitor of these parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            last: Mutex::default(),
+        }
+    }
+
+    async fn snapshot(&self) -> Arc<Snapshot> {
+        // Held while the parts are asked: whoever comes meanwhile gets the same figures.
+        let mut last = self.last.lock().await;
+        if let Some(known) = last
+            .as_ref()
+            .filter(|known| (self.parts.now)().saturating_duration_since(known.at) < REUSE)
+        {
+            return Arc::clone(known);
+        }
+        let driver = self.ask_driver().await;
+        let at = (self.parts.now)();
+        let snapshot = Arc::new(Snapshot {
+            at,
+            streams: self.streams(at),
+            driver,
+            commands_refused: self.parts.driver.refused(),
+            calls: self.parts.dispatcher.calls(),
+            broker: self.parts.broker.as_ref().map(|counters| counters.figures()),
+            config_error: self.parts.dispatcher.config_error().is_some(),
+            max_viewers: self.parts.max_viewers,
+            process: Process::read(last.as_ref().map(|known| &known.process)),
+        });
+        *last = Some(Arc::clone(&snapshot));
+        snapshot
+    }
+
+    async fn ask_driver(&self) -> Option<net::Figures> {
+        let ask = async {
+            loop {
+                let (reply, answer) = oneshot::channel();
+                match self.parts.driver.send(Command::Figures { reply }) {
+                    Ok(()) => return answer.await.ok(),
+                    Err(error) if error.reason() == "busy" => tokio::time::sleep(ASK_AGAIN).await,
+                    Err(_) => return None,
+                }
+            }
+        };
+        tokio::time::timeout(ANSWER_TIME, ask).await.ok().flatten()
+    }
+
+    fn streams(&self, at: Instant) -> Vec<Stream> {
+        let status = self.parts.status.borrow();
+        let state = |name: &str| {
+            let stream = status.streams.iter().find(|stream| stream.name == name);
+            stream.map_or(StreamState::Starting, |stream| stream.state)
+        };
+        self.parts
+            .hubs
+            .iter()
+            .map(|hub| {
+                let figures = hub.figures();
+                Stream {
+                    name: hub.name().to_owned(),
+                    state: state(hub.name()),
+                    trouble: hub.trouble(),
+                    age: figures.newest.map(|newest| at.saturating_duration_since(newest)),
+                    figures,
+                    key_frames: hub.target().key_frames(),
+                }
+            })
+            .collect()
+    }
+}
