@@ -67,6 +67,9 @@ impl Agent {
     /// no error: they are tried until they come.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let started = Instant::now();
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
         let identity = identity::load_or_create(&config.device.state_dir)?;
         let device = DeviceInfo {
             id: identity.device.to_string(),

@@ -55,6 +55,22 @@ fn the_door_is_shut_unless_it_is_opened() {
 }
 
 #[test]
+fn a_door_that_is_open_to_others_is_said_aloud() {
+    let mut device = Device::with(Settings {
+        broker: "off".into(),
+        http: format!("0.0.0.0:{}", free_port()),
+        more: "http.whep = true",
+        ..Settings::default()
+    });
+    device.start();
+    until("the log warns of it", SOON, || {
+        let log = device.process().log();
+        let loud = |words: &str| log.lines().any(|line| line.contains("WARN") && line.contains(words));
+        (loud("http.whep = true on 0.0.0.0") && loud("without a broker and without a password")).then_some(())
+    });
+}
+
+#[test]
 fn an_offer_is_answered_and_the_session_ended_by_delete() {
     let (_device, address) = device("http.whep = true");
     for (path, offer) in [("/whep", sdp::offer()), ("/whep/card", sdp::offer_of_a_player())] {

@@ -32,7 +32,8 @@ impl Doors {
             HttpCarrier::new(Arc::clone(dispatcher), guard, status.subscribe(), stop.subscribe(), Instant::now)
         });
         let whep = config.http.whep.then(|| {
-            tracing::info!(%listen, "WHEP is open: whoever reaches this address can watch, from any web page");
+            // On more than loopback the configuration's own warning says what that means.
+            tracing::info!(%listen, "WHEP is open");
             // Twice what can be watched at once: a notice of an end may come a moment after the next beginning.
             Whep::new(Arc::clone(dispatcher), 2 * config.limits.viewers.get() as usize, Instant::now)
         });
