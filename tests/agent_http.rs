@@ -102,6 +102,11 @@ fn a_page_of_another_origin_can_do_nothing() {
     // What DNS rebinding looks like: the browser believes that it speaks to the page's own site.
     let rebound = [JSON, ("Host", "evil.example"), ("Origin", "http://evil.example")];
     assert_eq!(hello(address, &rebound).status, 421);
+    let rebound = request(address, "GET", "/peercam.json", &[("Host", "evil.example")], "");
+    assert_eq!(
+        rebound.status, 421,
+        "the page's settings are not for a name that only seems to be ours"
+    );
     let preflight = request(address, "OPTIONS", "/rpc/alice", &[("Origin", "https://evil.example")], "");
     assert_eq!(preflight.status, 405);
     assert_eq!(preflight.header("access-control-allow-origin"), None);

@@ -99,6 +99,7 @@ impl Sessions {
         let slot = self.slots.get_mut(&key)?;
         // Each new address is one more candidate to the session, and one more check.
         if slot.addresses.len() >= MAX_ADDRESSES && self.by_address.get(&datagram.source) != Some(&key) {
+            self.figures.counted.addresses_refused += 1;
             return None;
         }
         let input = Input::Datagram {

@@ -91,7 +91,8 @@ fn notices_that_nobody_takes_are_dropped_and_counted() {
 fn a_viewer_with_too_many_addresses_is_known_by_the_first_ones_and_the_rest_is_counted() {
     let (mut sessions, _waiting, clock) = sessions(1);
     let key = open(&mut sessions, "alice", &clock);
-    for port in 1..=40 {
+    let addresses = u16::try_from(MAX_ADDRESSES).expect("a small number") + 8;
+    for port in 1..=addresses {
         sessions.remember_address(key, SocketAddr::from(([192, 0, 2, 1], port)));
     }
     assert_eq!(sessions.by_address.len(), MAX_ADDRESSES);
