@@ -84,6 +84,16 @@ fn a_file_that_is_not_there_is_told_with_what_to_do() {
 }
 
 #[test]
+fn a_pipe_as_configuration_is_refused_and_waits_for_nobody() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("peercam.toml");
+    assert!(Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()));
+    let (output, said) = peercam(&["check", "--config", &pipe.to_string_lossy()]);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("no regular file"), "{said}");
+}
+
+#[test]
 fn devices_lists_the_cameras_or_says_what_to_do_without_one() {
     let (output, said) = peercam(&["devices"]);
     assert_eq!(output.status.code(), Some(0), "{said}");

@@ -268,4 +268,21 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_pipe_is_refused_and_waits_for_nobody() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pipe = folder.path().join("pipe.h264");
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(&pipe)
+                .status()
+                .is_ok_and(|status| status.success())
+        );
+        let error = FileReplay::open(&pipe, None).err();
+        assert!(
+            matches!(&error, Some(CaptureError::Unsupported(text)) if text.contains("no regular file")),
+            "{error:?}"
+        );
+    }
 }
