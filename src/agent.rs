@@ -78,7 +78,6 @@ impl Agent {
         };
         let (stop, stopped) = watch::channel(false);
         // What can fail comes before what has to be stopped: a port is let go by itself, the driver's thread would not end.
-        let monitor = metrics::Slot::default();
         let server = match config.http.listen {
             Some(address) => Some(http::Server::bind(address).await?),
             None => None,
@@ -112,7 +111,7 @@ impl Agent {
             max_viewers: config.limits.viewers.get(),
             now: Instant::now,
         };
-        let _ = monitor.set(metrics::Monitor::new(parts));
+        let monitor = Arc::new(metrics::Monitor::new(parts));
         let stop_cameras = Arc::new(AtomicBool::new(false));
         for (camera, hub) in config.cameras.iter().zip(&hubs) {
             start_camera(

@@ -29,14 +29,6 @@ pub enum Verdict {
 }
 
 impl Health {
-    /// While the agent's parts are being started.
-    pub fn starting() -> Self {
-        Self {
-            status: Verdict::Failing,
-            reasons: vec!["the agent is starting".to_owned()],
-        }
-    }
-
     pub(super) fn of(snapshot: &Snapshot) -> Self {
         let mut health = Self {
             status: Verdict::Ok,

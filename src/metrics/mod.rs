@@ -8,7 +8,7 @@ mod process;
 mod routes;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, oneshot, watch};
@@ -31,9 +31,6 @@ const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Figures of this age are told again, so that a flood of scrapes costs the driver next to nothing.
 const REUSE: Duration = Duration::from_millis(200);
-
-/// The page's server starts before the parts that it tells of.
-pub type Slot = Arc<OnceLock<Monitor>>;
 
 /// Asks the parts, and remembers what they said for a moment.
 pub struct Monitor {

@@ -1,6 +1,7 @@
 //! The two addresses on the page's server.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -9,7 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use axum::routing::get;
 
 use super::health::{Health, Verdict};
-use super::{Slot, page};
+use super::{Monitor, page};
 use crate::config::Readers;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -22,23 +23,20 @@ const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
 
 #[derive(Clone)]
 struct Shared {
-    slot: Slot,
+    monitor: Arc<Monitor>,
     readers: Readers,
 }
 
 /// `/healthz` for everybody, `/metrics` for `readers`. The server has to tell the peers' addresses.
-pub fn routes(slot: Slot, readers: Readers) -> Router {
+pub fn routes(monitor: Arc<Monitor>, readers: Readers) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics))
-        .with_state(Shared { slot, readers })
+        .with_state(Shared { monitor, readers })
 }
 
 async fn healthz(State(shared): State<Shared>) -> Response<Body> {
-    let health = match shared.slot.get() {
-        Some(monitor) => Health::of(&*monitor.snapshot().await),
-        None => Health::starting(),
-    };
+    let health = Health::of(&*shared.monitor.snapshot().await);
     let status = match health.status {
         Verdict::Ok | Verdict::Degraded => StatusCode::OK,
         Verdict::Failing => StatusCode::SERVICE_UNAVAILABLE,
@@ -62,10 +60,7 @@ async fn metrics(State(shared): State<Shared>, ConnectInfo(peer): ConnectInfo<So
         }
         Readers::Loopback | Readers::Everybody => {}
     }
-    let Some(monitor) = shared.slot.get() else {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, "The agent is starting.\n");
-    };
-    match page::render(monitor.snapshot().await) {
+    match page::render(shared.monitor.snapshot().await) {
         Ok(page) if wants_openmetrics(&headers) => respond(StatusCode::OK, OPENMETRICS, Body::from(page)),
         Ok(page) => respond(StatusCode::OK, TEXT, Body::from(page::older(&page))),
         Err(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "The metrics could not be written.\n"),
