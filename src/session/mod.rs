@@ -150,7 +150,6 @@ pub struct Session {
     give_up: Option<(Instant, Ending, &'static str)>,
     /// Not before then may the next picture be sent.
     ready_at: Instant,
-    estimate: Option<Bitrate>,
     /// For how many seconds in a row packets have been lost.
     lossy_secs: u32,
     /// Whether the path is known to be too narrow: then the stack paces.
@@ -176,7 +175,7 @@ impl Session {
     /// [`ErrorCode::UnsupportedCodec`] where the viewer can't decode the stream, [`ErrorCode::InvalidParams`] where the
     /// offer is no offer.
     pub fn accept(setup: Setup<'_>, sdp: &str, now: Instant) -> Result<(Self, String), RpcError> {
-        check_candidates(sdp)?;
+        let candidates = count_candidates(sdp)?;
         let choice = offer::choose(sdp, setup.format).map_err(|sentence| RpcError::new(ErrorCode::UnsupportedCodec, sentence))?;
         let mut rtc = rtc::build(setup.certificate, choice, setup.bitrate, now);
         let answer = rtc::accept(&mut rtc, sdp, setup.locals).map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
@@ -206,13 +205,12 @@ impl Session {
                 "no network path to the viewer was found",
             )),
             ready_at: now,
-            estimate: None,
             lossy_secs: 0,
             narrow: false,
             sent_rate: 0,
             sent_before: None,
             requests: 0,
-            candidates: offer::candidates(sdp),
+            candidates,
             dropped: 0,
             pending: VecDeque::new(),
             closed: false,
@@ -238,8 +236,7 @@ impl Session {
                 "the offer belongs to another viewer: its DTLS fingerprint is a different one",
             ));
         }
-        check_candidates(sdp)?;
-        self.candidates = offer::candidates(sdp);
+        self.candidates = count_candidates(sdp)?;
         self.now = self.now.max(now);
         let answer = rtc::accept(&mut self.rtc, sdp, &[]).map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
         self.drain(outbox);
@@ -320,16 +317,13 @@ impl Session {
     /// The bandwidth estimate of this viewer's path, once there is one.
     #[must_use]
     pub fn estimate(&self) -> Option<Bitrate> {
-        self.estimate
+        self.figures.estimate
     }
 
     /// What it has counted, and how its path is.
     #[must_use]
     pub fn figures(&self) -> SessionFigures {
-        SessionFigures {
-            estimate: self.estimate,
-            ..self.figures
-        }
+        self.figures
     }
 
     /// Why it ended, once it is over.
@@ -510,7 +504,7 @@ impl Session {
             }
             str0m::Event::KeyframeRequest(_) => outbox.events.push(Event::KeyFrameWanted),
             str0m::Event::EgressBitrateEstimate(BweKind::Twcc { estimate, .. }) => {
-                self.estimate = Some(Bitrate::bps(estimate.as_u64()));
+                self.figures.estimate = Some(Bitrate::bps(estimate.as_u64()));
                 self.pace();
             }
             str0m::Event::ChannelOpen(id, label) if label == "control" => self.channel = Some(id),
@@ -532,10 +526,12 @@ impl Session {
     }
 }
 
-fn check_candidates(sdp: &str) -> Result<(), RpcError> {
-    if offer::candidates(sdp) > MAX_CANDIDATES {
+/// How many candidates an offer holds, if they are not too many.
+fn count_candidates(sdp: &str) -> Result<usize, RpcError> {
+    let count = offer::candidates(sdp);
+    if count > MAX_CANDIDATES {
         let sentence = format!("the offer has more than {MAX_CANDIDATES} candidates");
         return Err(RpcError::new(ErrorCode::InvalidParams, sentence));
     }
-    Ok(())
+    Ok(count)
 }

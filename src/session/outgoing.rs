@@ -61,7 +61,7 @@ impl Session {
     pub(super) fn pace(&mut self) {
         let Some((mid, _)) = self.media else { return };
         let needed = self.sent_rate.max(self.target.as_bps() / 4);
-        let too_little = self.estimate.is_some_and(|estimate| estimate.as_bps() < needed);
+        let too_little = self.figures.estimate.is_some_and(|estimate| estimate.as_bps() < needed);
         self.narrow = too_little && self.lossy_secs >= CONGESTION_SECS;
         let desired = str0m::bwe::Bitrate::bps(self.target.as_bps() * 3 / 2);
         self.rtc.bwe().set_bitrate(str0m::bwe::Bitrate::ZERO, desired);
@@ -86,7 +86,7 @@ impl Session {
 
     fn tell_stats(&mut self) {
         let stats = SessionStats {
-            estimate_bps: self.estimate.map(Bitrate::as_bps),
+            estimate_bps: self.figures.estimate.map(Bitrate::as_bps),
             target_bps: self.target.as_bps(),
             dropped: self.dropped,
         };

@@ -1,7 +1,7 @@
 //! SDP as WHEP passes it around: fragments (RFC 8840) that name candidates or restart ICE, and the offers and answers they change.
 
-/// Candidates taken from one fragment. A browser on a machine with many networks has a dozen.
-const MAX_CANDIDATES: usize = 64;
+/// Candidates taken from one fragment: as many as a session takes in all.
+const MAX_CANDIDATES: usize = 32;
 
 /// A user name fragment and a password (RFC 8839, 5.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Fragment {
             return Err("the fragment is empty");
         }
         if candidates.len() > MAX_CANDIDATES {
-            return Err("the fragment has more than 64 candidates");
+            return Err("the fragment has more than 32 candidates");
         }
         Ok(Self {
             credentials: credentials(text)?,
