@@ -40,7 +40,7 @@ impl Demo {
             .spawn()
             .expect("the demo starts");
         let stdout = BufReader::new(child.stdout.take().expect("its standard output"));
-        let (sender, lines) = mpsc::channel();
+        let (sender, lines) = mpsc::sync_channel(64);
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         Self { child, lines }
     }
