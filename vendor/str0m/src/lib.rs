@@ -796,7 +796,7 @@ pub mod rtp {
     };
     pub use crate::rtp_::{RtpHeader, SeqNo, Ssrc, VideoOrientation};
     pub use crate::streams::{
-        RtpPacket, RtpWrite, StreamPaused, StreamRx, StreamTx, StreamTxQueueInfo,
+        RtpBurst, RtpPacket, RtpWrite, StreamPaused, StreamRx, StreamTx, StreamTxQueueInfo,
     };
 
     /// Debug output of the unencrypted RTP and RTCP packets.
@@ -951,10 +951,15 @@ enum RtcState {
     Closed,
 }
 
-struct SendAddr {
-    proto: net::Protocol,
-    source: SocketAddr,
-    destination: SocketAddr,
+/// From where to where media is sent: the nominated candidate pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SendAddr {
+    /// Protocol of both candidates.
+    pub proto: net::Protocol,
+    /// Local address that datagrams have to be sent from.
+    pub source: SocketAddr,
+    /// Remote address that they go to.
+    pub destination: SocketAddr,
 }
 
 /// Events produced by [`Rtc::poll_output()`].

@@ -34,11 +34,11 @@ use crate::rtp_::SeqNo;
 use crate::rtp_::SeqNoWindow;
 use crate::rtp_::{Bitrate, ExtensionMap, Goodbye, Mid, ReportList, Rtcp, RtcpFb};
 use crate::rtp_::{Dlrr, DlrrItem, ExtendedReport, ReportBlock};
-use crate::rtp_::{RtpHeader, SessionId, TwccPacketId, extend_u16};
+use crate::rtp_::{RtpHeader, SessionId, TwccClusterId, TwccPacketId, extend_u16};
 use crate::rtp_::{SrtpContext, Ssrc};
 use crate::rtp_::{TwccRecvRegister, TwccSendRegister};
 use crate::stats::StatsSnapshot;
-use crate::streams::{RtpPacket, StreamTimeoutConfig, Streams};
+use crate::streams::{RtpBurst, RtpPacket, StreamTimeoutConfig, Streams};
 use crate::util::{Soonest, SystemTimeExt, already_happened, not_happening};
 use crate::{Reason, net};
 use crate::{RtcConfig, RtcError};
@@ -1229,11 +1229,121 @@ impl Session {
     }
 
     fn poll_packet(&mut self, now: Instant) -> Option<DatagramSend> {
-        let srtp_tx = self.srtp_tx.as_mut()?;
+        self.srtp_tx.as_ref()?;
 
         // Figure out which, if any, queue to poll
         // The cluster_id is captured by the pacer at poll time, before register_send() might clear it
         let (midrid, cluster_id) = self.pacer.poll_queue()?;
+
+        let mut protected = Vec::new();
+        self.send_packet(now, midrid, cluster_id, &mut protected)?;
+
+        Some(protected.into())
+    }
+
+    /// Send a burst and what is queued for a stream, past the pacer. See [`DirectApi::send_rtp_now`].
+    ///
+    /// Appends the datagrams to `out` and their lengths to `lengths`. Returns whether the queue
+    /// is empty now, so that there is nothing left for the pacer to do.
+    ///
+    /// [`DirectApi::send_rtp_now`]: crate::change::DirectApi::send_rtp_now
+    pub fn send_rtp_now(
+        &mut self,
+        now: Instant,
+        midrid: MidRid,
+        burst: Option<RtpBurst<'_>>,
+        out: &mut Vec<u8>,
+        lengths: &mut Vec<usize>,
+    ) -> bool {
+        let Some(stream) = self.streams.stream_tx_by_midrid(midrid) else {
+            return true;
+        };
+
+        // A probe has its own timing, which is the pacer's.
+        let possible =
+            self.srtp_tx.is_some() && !self.rtp_closing && self.pacer.active_cluster().is_none();
+        if !possible || stream.has_queued() || self.raw_packets.is_some() {
+            if let Some(burst) = burst {
+                stream.write_burst(burst);
+            }
+        } else if let Some(burst) = burst {
+            self.send_burst(now, midrid, burst, out, lengths);
+        }
+
+        possible && self.flush_stream_tx(now, midrid, out, lengths)
+    }
+
+    fn send_burst(
+        &mut self,
+        now: Instant,
+        midrid: MidRid,
+        burst: RtpBurst<'_>,
+        out: &mut Vec<u8>,
+        lengths: &mut Vec<usize>,
+    ) -> Option<()> {
+        let srtp_tx = self.srtp_tx.as_mut()?;
+        let stream = self.streams.stream_tx_by_midrid(midrid)?;
+        let media = self.medias.iter().find(|m| m.mid() == stream.mid())?;
+        let exts = media.remote_extmap();
+        let mut twcc_seq = self.twcc;
+        let twcc_enabled = exts.id_of(Extension::TransportSequenceNumber).is_some();
+        let twcc = twcc_enabled.then_some(&mut self.twcc);
+
+        let register = &mut self.twcc_tx_register;
+        let sent = |len, payload_size| {
+            lengths.push(len);
+            if twcc_enabled {
+                register.register_seq(TwccPacketId::new(twcc_seq), now, payload_size);
+                twcc_seq += 1;
+            }
+        };
+
+        let params = &self.codec_config;
+        let total = stream.send_burst(now, burst, exts, twcc, params, srtp_tx, out, sent)?;
+
+        self.pacer.register_send(now, total.into(), midrid);
+        if let Some(bwe) = self.bwe.as_mut() {
+            bwe.on_media_sent(total.into(), false, now);
+        }
+        self.media_bytes_tx += total as u64;
+
+        Some(())
+    }
+
+    /// Send what is queued for a stream.
+    fn flush_stream_tx(
+        &mut self,
+        now: Instant,
+        midrid: MidRid,
+        out: &mut Vec<u8>,
+        lengths: &mut Vec<usize>,
+    ) -> bool {
+        loop {
+            let Some(stream) = self.streams.stream_tx_by_midrid(midrid) else {
+                return true;
+            };
+            if !stream.has_queued() {
+                return true;
+            }
+            stream.timestamp_queued(now);
+
+            let start = out.len();
+            if self.send_packet(now, midrid, None, out).is_none() {
+                return false;
+            }
+            lengths.push(out.len() - start);
+        }
+    }
+
+    /// Take the next packet of a stream, protect it, and account for it. Appends to `out`.
+    fn send_packet(
+        &mut self,
+        now: Instant,
+        midrid: MidRid,
+        cluster_id: Option<TwccClusterId>,
+        out: &mut Vec<u8>,
+    ) -> Option<()> {
+        let srtp_tx = self.srtp_tx.as_mut()?;
         let stream = self.streams.stream_tx_by_midrid(midrid)?;
         let Some(media) = self.medias.iter().find(|m| m.mid() == stream.mid()) else {
             trace!("Pacer pointed to mid {} which has no media", midrid.mid());
@@ -1274,7 +1384,7 @@ impl Session {
             raw_packets.push_back(Box::new(RawPacket::RtpTx(header.clone(), buf.clone())));
         }
 
-        let protected = srtp_tx.protect_rtp(buf, &header, *seq_no);
+        srtp_tx.protect_rtp_into(buf, &header, *seq_no, out);
 
         if twcc_enabled {
             let packet_id = if let Some(cluster) = cluster_id {
@@ -1295,7 +1405,7 @@ impl Session {
             self.media_bytes_tx += payload_size as u64;
         }
 
-        Some(protected.into())
+        Some(())
     }
 
     pub fn poll_timeout(&mut self) -> (Option<Instant>, Reason) {

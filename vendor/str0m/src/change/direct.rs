@@ -1,9 +1,11 @@
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::Candidate;
 use crate::IceCreds;
 use crate::Rtc;
 use crate::RtcError;
+use crate::SendAddr;
 use crate::channel::ChannelId;
 use crate::crypto::Fingerprint;
 use crate::crypto::dtls::ProtocolVersion;
@@ -12,7 +14,8 @@ use crate::poll::RtcMut;
 use crate::rtp_::MidRid;
 use crate::rtp_::{Mid, Rid, Ssrc};
 use crate::sctp::{ChannelConfig, SctpInitData};
-use crate::streams::{DEFAULT_RTX_CACHE_DURATION, DEFAULT_RTX_RATIO_CAP, StreamRx, StreamTx};
+use crate::streams::{DEFAULT_RTX_CACHE_DURATION, DEFAULT_RTX_RATIO_CAP};
+use crate::streams::{RtpBurst, StreamRx, StreamTx};
 
 /// Direct change strategy.
 ///
@@ -362,6 +365,48 @@ impl<'a> DirectApi<'a> {
     pub fn stream_tx_by_mid(&mut self, mid: Mid, rid: Option<Rid>) -> Option<&mut StreamTx> {
         let midrid = MidRid(mid, rid);
         self.rtc.session.streams.stream_tx_by_midrid(midrid)
+    }
+
+    /// Send RTP packets at once, past the send queue and its pacing.
+    ///
+    /// This is for applications that know the path to be wide enough, and for which one timeout
+    /// and one pass through [`Rtc::poll_output`] per packet is what costs most: a video frame is
+    /// tens of packets. The packets are accounted for as if the pacer had released them. Resends
+    /// that wait for the same stream leave with them, also without a `burst`.
+    ///
+    /// Each datagram is appended to `out` and its length to `lengths`. All of them go from and to
+    /// the returned addresses, and **must** be sent before anything that is polled later.
+    ///
+    /// Where sending at once is not possible the packets are queued as with
+    /// [`StreamTx::write_rtp`], and leave through [`Rtc::poll_output`]: before there is a
+    /// nominated candidate pair and an SRTP key, and while a bandwidth probe is running, whose
+    /// timing is the pacer's. Returns `None` if there is no nominated pair.
+    pub fn send_rtp_now(
+        &mut self,
+        now: Instant,
+        mid: Mid,
+        rid: Option<Rid>,
+        burst: Option<RtpBurst<'_>>,
+        out: &mut Vec<u8>,
+        lengths: &mut Vec<usize>,
+    ) -> Option<SendAddr> {
+        let mut rtc = self.rtc.mutate();
+        let midrid = MidRid(mid, rid);
+        let Some(addr) = rtc.send_addr else {
+            let stream = rtc.session.streams.stream_tx_by_midrid(midrid)?;
+            stream.write_burst(burst?);
+            return None;
+        };
+
+        let start = out.len();
+        if rtc.session.send_rtp_now(now, midrid, burst, out, lengths) {
+            // Nothing is left for the pacer, and no other timer depends on what was sent.
+            rtc.no_events();
+            rtc.no_timeout();
+        }
+        rtc.peer_bytes_tx += (out.len() - start) as u64;
+
+        Some(addr)
     }
 
     /// Reset a transmit stream to use a new SSRC and optionally a new RTX SSRC.

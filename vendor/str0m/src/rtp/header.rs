@@ -78,6 +78,32 @@ impl RtpHeader {
         ext_start + 4 + ext_len
     }
 
+    /// Where the value of the extension `id` starts in a header written by [`RtpHeader::write_to`].
+    pub(crate) fn extension_offset(buf: &[u8], id: u8) -> Option<usize> {
+        let csrc_count = (buf.first()? & 0b0000_1111) as usize;
+        let start = 12 + csrc_count * 4;
+        let form = ExtensionsForm::parse([*buf.get(start)?, *buf.get(start + 1)?])?;
+        let mut at = start + 4;
+
+        loop {
+            let (found, len, head) = match form {
+                ExtensionsForm::OneByte => {
+                    let byte = *buf.get(at)?;
+                    (byte >> 4, (byte & 0x0f) as usize + 1, 1)
+                }
+                ExtensionsForm::TwoByte => (*buf.get(at)?, *buf.get(at + 1)? as usize, 2),
+            };
+            if found == id {
+                return Some(at + head);
+            }
+            if found == 0 {
+                // Only padding follows.
+                return None;
+            }
+            at += head + len;
+        }
+    }
+
     fn do_pad(buf: &mut [u8], from: usize, pad: usize) {
         assert!(pad <= 255);
 

@@ -248,12 +248,26 @@ impl DecryptWarnings {
 }
 
 impl SrtpContext {
+    #[cfg(test)]
     pub fn protect_rtp(
         &mut self,
         buf: &[u8],
         header: &RtpHeader,
         srtp_index: u64, // same as ext_seq
     ) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.protect_rtp_into(buf, header, srtp_index, &mut out);
+        out
+    }
+
+    /// Encrypts an RTP packet and appends the SRTP packet to `out`.
+    pub fn protect_rtp_into(
+        &mut self,
+        buf: &[u8],
+        header: &RtpHeader,
+        srtp_index: u64, // same as ext_seq
+        out: &mut Vec<u8>,
+    ) {
         // SRTP layout
         // [header, [rtp, (padding + pad_count)], tag]
 
@@ -283,6 +297,7 @@ impl SrtpContext {
         //  +- Encrypted Portion*                      Authenticated Portion ---+
         let hlen = header.header_len;
         let input = &buf[hlen..];
+        let start = out.len();
 
         match &mut self.rtp {
             Derived::Aes128CmSha1_80 { key, salt, enc, .. } => {
@@ -295,8 +310,11 @@ impl SrtpContext {
                 // HMAC_TAG_LEN is 10, CTR_BUFFER_PADDING is 15, so we need 5 extra bytes
                 let padding_needed =
                     CTR_BUFFER_PADDING.saturating_sub(Aes128CmSha1_80::HMAC_TAG_LEN);
-                let mut output =
-                    vec![0_u8; buf.len() + Aes128CmSha1_80::HMAC_TAG_LEN + padding_needed];
+                out.resize(
+                    start + buf.len() + Aes128CmSha1_80::HMAC_TAG_LEN + padding_needed,
+                    0,
+                );
+                let output = &mut out[start..];
 
                 enc.encrypt(&iv, input, &mut output[hlen..])
                     .expect("rtp encrypt");
@@ -305,10 +323,9 @@ impl SrtpContext {
 
                 let hmac_start = buf.len();
                 let sha1_hmac = |k: &[u8], p: &[&[u8]]| self.sha1_hmac_provider.sha1_hmac(k, p);
-                Aes128CmSha1_80::rtp_hmac(sha1_hmac, key, &mut output, srtp_index, hmac_start);
+                Aes128CmSha1_80::rtp_hmac(sha1_hmac, key, output, srtp_index, hmac_start);
 
-                output.truncate(buf.len() + Aes128CmSha1_80::HMAC_TAG_LEN);
-                output
+                out.truncate(start + buf.len() + Aes128CmSha1_80::HMAC_TAG_LEN);
             }
             Derived::AeadAes128Gcm { salt, enc, .. } => {
                 let roc = (srtp_index >> 16) as u32;
@@ -318,13 +335,12 @@ impl SrtpContext {
 
                 // Input and output lengths for encryption:
                 // https://www.rfc-editor.org/rfc/rfc7714#section-5.2.1
-                let mut output = vec![0_u8; buf.len() + AeadAes128Gcm::TAG_LEN];
+                out.resize(start + buf.len() + AeadAes128Gcm::TAG_LEN, 0);
+                let output = &mut out[start..];
                 enc.encrypt(&iv, aad, input, &mut output[hlen..])
                     .expect("rtp encrypt");
 
                 output[..hlen].copy_from_slice(aad);
-
-                output
             }
             Derived::AeadAes256Gcm { salt, enc, .. } => {
                 let roc = (srtp_index >> 16) as u32;
@@ -334,13 +350,50 @@ impl SrtpContext {
 
                 // Input and output lengths for encryption:
                 // https://www.rfc-editor.org/rfc/rfc7714#section-5.2.1
-                let mut output = vec![0_u8; buf.len() + AeadAes256Gcm::TAG_LEN];
+                out.resize(start + buf.len() + AeadAes256Gcm::TAG_LEN, 0);
+                let output = &mut out[start..];
                 enc.encrypt(&iv, aad, input, &mut output[hlen..])
                     .expect("rtp encrypt");
 
                 output[..hlen].copy_from_slice(aad);
+            }
+        }
+    }
 
-                output
+    /// Encrypts a payload whose serialized header is what `out` has from `start` on, and appends it.
+    ///
+    /// Equal to [`SrtpContext::protect_rtp_into`] without having the plaintext in one piece.
+    pub fn protect_payload_into(
+        &mut self,
+        start: usize,
+        payload: &[u8],
+        header: &RtpHeader,
+        srtp_index: u64, // same as ext_seq
+        out: &mut Vec<u8>,
+    ) {
+        let body = out.len();
+        match &mut self.rtp {
+            Derived::AeadAes128Gcm { salt, enc, .. } => {
+                let roc = (srtp_index >> 16) as u32;
+                let iv = AeadAes128Gcm::rtp_iv(*salt, *header.ssrc, roc, header.sequence_number);
+                out.resize(body + payload.len() + AeadAes128Gcm::TAG_LEN, 0);
+                let (head, output) = out.split_at_mut(body);
+                enc.encrypt(&iv, &head[start..], payload, output)
+                    .expect("rtp encrypt");
+            }
+            Derived::AeadAes256Gcm { salt, enc, .. } => {
+                let roc = (srtp_index >> 16) as u32;
+                let iv = AeadAes256Gcm::rtp_iv(*salt, *header.ssrc, roc, header.sequence_number);
+                out.resize(body + payload.len() + AeadAes256Gcm::TAG_LEN, 0);
+                let (head, output) = out.split_at_mut(body);
+                enc.encrypt(&iv, &head[start..], payload, output)
+                    .expect("rtp encrypt");
+            }
+            Derived::Aes128CmSha1_80 { .. } => {
+                // The authentication tag is made of the whole packet.
+                let mut packet = out.split_off(start);
+                packet.extend_from_slice(payload);
+                self.protect_rtp_into(&packet, header, srtp_index, out);
             }
         }
     }

@@ -20,14 +20,14 @@ use crate::rtp_::{Bitrate, Descriptions, Extension, ExtensionMap, ExtensionValue
 use crate::rtp_::{MAX_BLANK_PADDING_PAYLOAD_SIZE, Sdes, SdesType};
 use crate::rtp_::{MediaTime, Mid, NackEntry, ReportList, Rtcp, RtpHeader};
 use crate::rtp_::{Pt, Rid, RtcpFb, SenderInfo, SenderReport, Ssrc};
-use crate::rtp_::{SRTP_BLOCK_SIZE, SeqNo};
+use crate::rtp_::{SRTP_BLOCK_SIZE, SeqNo, SrtpContext};
 use crate::session::PacketReceipt;
 use crate::stats::StatsSnapshot;
 use crate::util::value_history::ValueHistory;
 use crate::util::{InstantExt, already_happened, not_happening};
 
 use super::RtpPacket;
-use super::rtx_cache::RtxCache;
+use super::rtx_cache::{RtxCache, SentCommon, SentPacket};
 use super::send_queue::SendQueue;
 use super::send_stats::StreamTxStats;
 
@@ -140,6 +140,9 @@ pub struct StreamTx {
 
     /// Dummy packet for resends. Used between poll_packet and poll_packet_padding
     blank_packet: RtpPacket,
+
+    /// The packet that is being resent. Used between poll_packet and poll_packet_resend
+    resend_packet: RtpPacket,
 
     /// Cache of sent packets to be able to answer to NACKs as well as
     /// sending spurious resends as padding.
@@ -351,6 +354,36 @@ impl RtpWrite {
     }
 }
 
+/// RTP packets that have all but payload, sequence number and marker in common: a video frame.
+///
+/// For [`DirectApi::send_rtp_now`][crate::change::DirectApi::send_rtp_now].
+#[derive(Debug)]
+pub struct RtpBurst<'a> {
+    /// Payload type. Declared in the [`Media`] the stream belongs to.
+    pub pt: Pt,
+    /// Extended sequence number of the first packet. See [`RtpWrite::new`].
+    pub seq_no: SeqNo,
+    /// Time in the clock rate of the media.
+    pub time: u32,
+    /// Real world time that corresponds to `time`.
+    pub wallclock: Instant,
+    /// Header extension values of every packet.
+    pub ext_vals: ExtensionValues,
+    /// Whether the packets respond to incoming NACKs.
+    pub nackable: bool,
+    /// The payloads, without RTP headers. The last packet gets the marker bit.
+    pub payloads: &'a [Arc<[u8]>],
+}
+
+impl RtpBurst<'_> {
+    fn seq_nos(&self) -> impl Iterator<Item = (SeqNo, bool, &Arc<[u8]>)> {
+        let first = *self.seq_no;
+        let last = first + self.payloads.len().saturating_sub(1) as u64;
+        let numbered = self.payloads.iter().zip(first..);
+        numbered.map(move |(payload, seq_no)| (seq_no.into(), seq_no == last, payload))
+    }
+}
+
 impl StreamTx {
     pub(crate) fn new(
         ssrc: Ssrc,
@@ -379,6 +412,7 @@ impl StreamTx {
             resends: VecDeque::new(),
             padding: 0,
             blank_packet: RtpPacket::blank(),
+            resend_packet: RtpPacket::blank(),
             rtx_cache: RtxCache::new(2000, DEFAULT_RTX_CACHE_DURATION),
             rtx_ratio_cap: DEFAULT_RTX_RATIO_CAP,
             last_sender_report: already_happened(),
@@ -553,6 +587,137 @@ impl StreamTx {
         };
 
         self.send_queue.push(packet);
+    }
+
+    /// Write the packets of a burst to the send queue, as [`StreamTx::write_rtp`] does one by one.
+    pub fn write_burst(&mut self, burst: RtpBurst<'_>) {
+        for (seq_no, marker, payload) in burst.seq_nos() {
+            let packet = RtpWrite::new(
+                burst.pt,
+                seq_no,
+                burst.time,
+                burst.wallclock,
+                payload.clone(),
+            );
+            self.write_rtp(
+                packet
+                    .marker(marker)
+                    .ext_vals(burst.ext_vals.clone())
+                    .nackable(burst.nackable),
+            );
+        }
+    }
+
+    /// Serialize and protect a burst as [`StreamTx::poll_packet`] would packet by packet, but past
+    /// the send queue: the header is written once, and the payloads are encrypted from where they
+    /// are into `out`. Calls `sent` with the length of each datagram and of its payload.
+    ///
+    /// Returns the size of all payloads, or `None` if there is nothing to send, or the payload
+    /// type is not known.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn send_burst(
+        &mut self,
+        now: Instant,
+        mut burst: RtpBurst<'_>,
+        exts: &ExtensionMap,
+        mut twcc: Option<&mut u64>,
+        params: &[PayloadParams],
+        srtp: &mut SrtpContext,
+        out: &mut Vec<u8>,
+        mut sent: impl FnMut(usize, usize),
+    ) -> Option<usize> {
+        let param = params.iter().find(|p| p.pt() == burst.pt)?;
+        let clock_rate = param.spec().rtp_clock_rate();
+        let last = burst.payloads.len().checked_sub(1)?;
+
+        // See poll_packet() for what is written when.
+        let mut ext_vals = std::mem::take(&mut burst.ext_vals);
+        if !self.remote_acked_ssrc {
+            ext_vals.mid = Some(self.midrid.mid());
+            ext_vals.rid = self.midrid.rid();
+        }
+        if exts.id_of(Extension::AbsoluteSendTime).is_some() {
+            ext_vals.abs_send_time = Some(now);
+        }
+        if twcc.is_some() {
+            ext_vals.transport_cc = Some(0);
+        }
+
+        let mut header = RtpHeader {
+            payload_type: burst.pt,
+            timestamp: burst.time,
+            ssrc: self.ssrc,
+            ext_vals,
+            ..Default::default()
+        };
+
+        let mut template = [0; DATAGRAM_MAX_PACKET_SIZE];
+        header.header_len = header.write_to(&mut template, exts);
+        let template = &template[..header.header_len];
+        let twcc_at = exts
+            .id_of(Extension::TransportSequenceNumber)
+            .and_then(|id| RtpHeader::extension_offset(template, id));
+
+        let mut total = 0;
+        for (seq_no, marker, payload) in burst.seq_nos() {
+            let start = out.len();
+            out.extend_from_slice(template);
+            header.sequence_number = *seq_no as u16;
+            let written = &mut out[start..];
+            written[1] |= u8::from(marker) << 7;
+            written[2..4].copy_from_slice(&header.sequence_number.to_be_bytes());
+            if let (Some(twcc), Some(at)) = (&mut twcc, twcc_at) {
+                written[at..at + 2].copy_from_slice(&(**twcc as u16).to_be_bytes());
+                **twcc += 1;
+            }
+
+            srtp.protect_payload_into(start, payload, &header, *seq_no, out);
+
+            let len = payload.len();
+            sent(out.len() - start, len);
+            self.stats.update_packet_counts(len as u64, false);
+            total += len;
+        }
+
+        if let Some(h) = &mut self.stats.bytes_transmitted {
+            h.push(now, total as u64);
+        }
+
+        if param.resend().is_some() {
+            self.pt_for_padding = Some(burst.pt);
+            if burst.nackable {
+                let common = Arc::new(SentCommon {
+                    header,
+                    time: MediaTime::new(burst.time as u64, clock_rate),
+                    vp8_patch: None,
+                    timestamp: now,
+                });
+                let packets = burst.seq_nos().map(|(seq_no, marker, payload)| SentPacket {
+                    seq_no,
+                    marker,
+                    payload: payload.clone(),
+                    common: common.clone(),
+                });
+                self.rtx_cache.cache_sent_burst(packets, now);
+            }
+        }
+
+        self.rtp_and_wallclock = Some((burst.time, burst.wallclock));
+        self.last_sent_seq_no = (*burst.seq_no + last as u64).into();
+        self.clock_rate = Some(clock_rate);
+        self.last_used = now;
+
+        Some(total)
+    }
+
+    /// Mark packets that were just written as queued now, as the next timeout would.
+    pub(crate) fn timestamp_queued(&mut self, now: Instant) {
+        self.send_queue.handle_timeout(now);
+    }
+
+    /// Whether a written packet or a resend waits to be sent.
+    pub(crate) fn has_queued(&self) -> bool {
+        !self.send_queue.is_empty() || !self.resends.is_empty()
     }
 
     fn padding_enabled(&self) -> bool {
@@ -871,26 +1036,19 @@ impl StreamTx {
             }
         }
 
-        let seq_no = loop {
+        let pkt = loop {
             let resend = self.resends.pop_front()?;
-
-            let pkt = self.rtx_cache.get_cached_packet_by_seq_no(resend.seq_no);
 
             // The seq_no could simply be too old to exist in the buffer, in which
             // case we will not do a resend.
-            let Some(pkt) = pkt else {
-                continue;
-            };
-
-            // Cached packets must be nackable. This is ensured before adding the
-            // entry to the self.rtx_cache.
-            assert!(pkt.nackable);
-
-            break pkt.seq_no;
+            if let Some(pkt) = self.rtx_cache.get_cached_packet_by_seq_no(resend.seq_no) {
+                break pkt;
+            }
         };
 
-        // Borrow checker gymnastics.
-        let pkt = self.rtx_cache.get_cached_packet_by_seq_no(seq_no).unwrap();
+        let orig_seq_no = pkt.seq_no;
+        self.resend_packet = pkt.restore();
+        let pkt = &mut self.resend_packet;
 
         let len = pkt.payload.len() as u64;
         self.stats.update_packet_counts(len, true);
@@ -899,8 +1057,6 @@ impl StreamTx {
         }
 
         let seq_no = self.seq_no_rtx.inc();
-
-        let orig_seq_no = pkt.seq_no;
 
         Some(NextPacket {
             kind: NextPacketKind::Resend(orig_seq_no),
@@ -953,6 +1109,8 @@ impl StreamTx {
                 };
 
                 let orig_seq_no = pkt.seq_no;
+                self.resend_packet = pkt.restore();
+                let pkt = &mut self.resend_packet;
                 let seq_no = self.seq_no_rtx.inc();
 
                 self.padding = self.padding.saturating_sub(pkt.payload.len());
