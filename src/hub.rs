@@ -302,8 +302,13 @@ impl Subscription {
             self.place = Place::At { next, grace: None };
             return Next::Nothing;
         }
-        let entry = state.get(next);
         let in_grace = grace.is_some_and(|until| now <= until);
+        // Whoever is still catching up when a new group of pictures begins has caught up with it.
+        let next = match state.newest_key {
+            Some(key) if in_grace && key > next => key,
+            Some(_) | None => next,
+        };
+        let entry = state.get(next);
         let late = entry.is_none_or(|entry| !in_grace && now.saturating_duration_since(entry.published) > MAX_LAG);
         match entry {
             Some(entry) if !late => {

@@ -1,26 +1,18 @@
-//! Gathers datagrams of one viewer so that a picture leaves in one call to the kernel.
+//! Sends datagrams so that a picture leaves in one call to the kernel.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::socket::MediaSocket;
+use crate::session::{Datagrams, Run};
 
-/// The most that UDP segmentation takes in one call: what an IP packet can hold, less headers.
-const MAX_BATCH_BYTES: usize = 65_000;
-
-/// Datagrams of equal size (the last may be smaller) on their way from one source to one destination.
+/// How datagrams are given to the kernel.
 pub struct Batch {
-    bytes: Vec<u8>,
-    segment: usize,
-    count: usize,
-    /// The last datagram was smaller, so none may follow.
-    full: bool,
-    route: Option<(SocketAddr, SocketAddr)>,
-    /// Whether equal datagrams are given to the kernel together. Turned off where the kernel or its driver refuses.
+    /// Whether equal datagrams are given to it together. Turned off where the kernel or its driver refuses.
     segmentation: bool,
 }
 
-/// What became of the datagrams of a flush.
+/// What became of the datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
     pub datagrams: u64,
@@ -30,81 +22,52 @@ pub struct Sent {
 }
 
 impl Batch {
-    /// An empty batch; without `segmentation` each datagram is a call of its own.
+    /// Without `segmentation` each datagram is a call of its own.
     pub fn new(segmentation: bool) -> Self {
-        Self {
-            bytes: Vec::with_capacity(MAX_BATCH_BYTES),
-            segment: 0,
-            count: 0,
-            full: false,
-            route: None,
-            segmentation,
+        Self { segmentation }
+    }
+
+    /// Sends all of `datagrams`, in order.
+    pub fn send(&mut self, sockets: &[MediaSocket], datagrams: &Datagrams, sent: &mut Sent) {
+        let segmentation = self.segmentation;
+        let limit = |source| if segmentation { max_segments(sockets, source) } else { 1 };
+        for run in datagrams.runs(limit) {
+            self.send_run(sockets, &run, sent);
         }
     }
 
-    /// Adds one datagram, sending what was gathered first where it can't join.
-    pub fn push(&mut self, sockets: &[MediaSocket], source: SocketAddr, destination: SocketAddr, datagram: &[u8], sent: &mut Sent) {
-        let route = Some((source, destination));
-        let limit = if self.segmentation { max_segments(sockets, source) } else { 1 };
-        let joins = self.route == route
-            && !self.full
-            && self.count < limit
-            && datagram.len() <= self.segment
-            && self.bytes.len() + datagram.len() <= MAX_BATCH_BYTES;
-        if !joins {
-            self.flush(sockets, sent);
-            self.route = route;
-            self.segment = datagram.len();
-        }
-        self.full = datagram.len() < self.segment;
-        self.bytes.extend_from_slice(datagram);
-        self.count += 1;
-    }
-
-    /// Sends what was gathered.
-    pub fn flush(&mut self, sockets: &[MediaSocket], sent: &mut Sent) {
-        if let Some((source, destination)) = self.route.take()
-            && self.count > 0
-        {
-            let count = self.count as u64;
-            let socket = socket_for(sockets, source, destination);
-            let mut refused = false;
-            let result = socket.map_or(Err(io::ErrorKind::AddrNotAvailable.into()), |socket| {
+    fn send_run(&mut self, sockets: &[MediaSocket], run: &Run<'_>, sent: &mut Sent) {
+        let count = run.count as u64;
+        let mut refused = false;
+        let result = socket_for(sockets, run.route.source, run.route.destination)
+            .ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+            .and_then(|socket| {
                 sent.calls += 1;
-                socket.send(source.ip(), destination, &self.bytes, self.segment).or_else(|error| {
-                    refused = error.kind() != io::ErrorKind::WouldBlock && self.count > 1;
-                    if refused {
-                        self.one_by_one(socket, source.ip(), destination, sent)
-                    } else {
-                        Err(error)
-                    }
-                })
+                let result = socket.send(run.route.source.ip(), run.route.destination, run.bytes, run.segment);
+                refused = run.count > 1 && result.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock);
+                if refused { one_by_one(socket, run, sent) } else { result }
             });
-            // Some drivers refuse segmentation (EIO, EINVAL): then never again, see quinn-rs/quinn#1128.
-            if refused && result.is_ok() && self.segmentation {
-                self.segmentation = false;
-                tracing::info!("this network driver refuses UDP segmentation; datagrams are sent one by one");
-            }
-            match result {
-                Ok(()) => sent.datagrams += count,
-                Err(error) => {
-                    sent.dropped += count;
-                    tracing::debug!(%error, count, "datagrams dropped");
-                }
+        // Some drivers refuse segmentation (EIO, EINVAL): then never again, see quinn-rs/quinn#1128.
+        if refused && result.is_ok() && self.segmentation {
+            self.segmentation = false;
+            tracing::info!("this network driver refuses UDP segmentation; datagrams are sent one by one");
+        }
+        match result {
+            Ok(()) => sent.datagrams += count,
+            Err(error) => {
+                sent.dropped += count;
+                tracing::debug!(%error, count, "datagrams dropped");
             }
         }
-        self.bytes.clear();
-        self.count = 0;
-        self.full = false;
     }
+}
 
-    fn one_by_one(&self, socket: &MediaSocket, source: IpAddr, destination: SocketAddr, sent: &mut Sent) -> io::Result<()> {
-        for datagram in self.bytes.chunks(self.segment) {
-            sent.calls += 1;
-            socket.send(source, destination, datagram, datagram.len())?;
-        }
-        Ok(())
+fn one_by_one(socket: &MediaSocket, run: &Run<'_>, sent: &mut Sent) -> io::Result<()> {
+    for datagram in run.bytes.chunks(run.segment) {
+        sent.calls += 1;
+        socket.send(run.route.source.ip(), run.route.destination, datagram, datagram.len())?;
     }
+    Ok(())
 }
 
 fn max_segments(sockets: &[MediaSocket], source: SocketAddr) -> usize {
@@ -130,6 +93,7 @@ mod tests {
     use super::super::socket::bind_all;
     use super::*;
     use crate::config::Listen;
+    use crate::session::Route;
 
     fn received(receiver: &UdpSocket) -> Vec<usize> {
         receiver.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
@@ -143,13 +107,14 @@ mod tests {
         let receiver = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let other = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let (source, to) = (sockets[0].local(), receiver.local_addr().expect("bound"));
-        let mut batch = Batch::new(segmentation);
-        let mut sent = Sent::default();
+        let mut datagrams = Datagrams::default();
         for size in [60, 1_000, 1_000, 1_000, 700, 1_000] {
-            batch.push(&sockets, source, to, &vec![7; size], &mut sent);
+            datagrams.push(Route { source, destination: to }, &vec![7; size]);
         }
-        batch.push(&sockets, source, other.local_addr().expect("bound"), &[1; 1_000], &mut sent);
-        batch.flush(&sockets, &mut sent);
+        let destination = other.local_addr().expect("bound");
+        datagrams.push(Route { source, destination }, &[1; 1_000]);
+        let mut sent = Sent::default();
+        Batch::new(segmentation).send(&sockets, &datagrams, &mut sent);
         (received(&receiver), sent)
     }
 
@@ -184,16 +149,14 @@ mod tests {
     #[test]
     fn an_unreachable_destination_is_counted_not_fatal() {
         let sockets = bind_all(&Listen::Loopback, 0).expect("sockets");
-        let mut batch = Batch::new(true);
+        let mut datagrams = Datagrams::default();
+        let route = Route {
+            source: sockets[0].local(),
+            destination: "192.0.2.1:9".parse().expect("an address"),
+        };
+        datagrams.push(route, &[0; 10]);
         let mut sent = Sent::default();
-        batch.push(
-            &sockets,
-            sockets[0].local(),
-            "192.0.2.1:9".parse().expect("an address"),
-            &[0; 10],
-            &mut sent,
-        );
-        batch.flush(&sockets, &mut sent);
+        Batch::new(true).send(&sockets, &datagrams, &mut sent);
         assert_eq!((sent.datagrams, sent.dropped), (0, 1));
     }
 }

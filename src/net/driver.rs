@@ -37,6 +37,13 @@ const INTERFACES_EVERY: Duration = Duration::from_secs(5);
 /// Batches of one socket in a row, so that a flood on one leaves the others their turn.
 const BATCHES_A_TURN: usize = 16;
 
+/// Each viewer sends some dozens of small datagrams a second, mostly feedback, and each costs more in waking up than in being
+/// read. So the sockets rest for this long per viewer after they were read; with one viewer that is as good as nothing.
+const REST_PER_VIEWER: Duration = Duration::from_micros(20);
+
+/// The longest rest: what a retransmission or a request may come later by.
+const MAX_REST: Duration = Duration::from_millis(2);
+
 /// What a driver is given.
 pub struct Context {
     pub network: Network,
@@ -86,6 +93,7 @@ pub fn spawn(context: Context) -> anyhow::Result<(DriverHandle, std::thread::Joi
         commands,
         clock,
         interfaces_at: clock.instant + INTERFACES_EVERY,
+        receive_at: clock.instant,
     };
     let thread = std::thread::Builder::new()
         .name("driver".into())
@@ -114,13 +122,18 @@ struct Driver {
     commands: Receiver<Command>,
     clock: WallClock,
     interfaces_at: Instant,
+    /// Not before then are the sockets looked at again.
+    receive_at: Instant,
 }
 
 impl Driver {
     fn run(mut self) {
         loop {
             self.clock = read_clock();
-            let mut changed = self.receive();
+            let mut changed = Vec::new();
+            if self.clock.instant >= self.receive_at {
+                self.receive(&mut changed);
+            }
             let (commanded, shutdown) = self.command();
             changed.extend(commanded);
             if let Some(reason) = shutdown {
@@ -144,8 +157,7 @@ impl Driver {
         }
     }
 
-    fn receive(&mut self) -> Vec<u64> {
-        let mut changed = Vec::new();
+    fn receive(&mut self, changed: &mut Vec<u64>) {
         for index in 0..self.sockets.len() {
             for _ in 0..BATCHES_A_TURN {
                 let (sessions, clock) = (&mut self.sessions, &self.clock);
@@ -163,7 +175,7 @@ impl Driver {
             }
         }
         self.transmit();
-        changed
+        self.receive_at = self.clock.instant + self.sessions.rest(REST_PER_VIEWER).min(MAX_REST);
     }
 
     fn command(&mut self) -> (Vec<u64>, Option<String>) {
@@ -202,16 +214,9 @@ impl Driver {
     }
 
     fn transmit(&mut self) {
-        for transmit in self.sessions.take_transmits() {
-            self.batch.push(
-                &self.sockets,
-                transmit.source,
-                transmit.destination,
-                &transmit.contents,
-                &mut self.traffic.sent,
-            );
-        }
-        self.batch.flush(&self.sockets, &mut self.traffic.sent);
+        let datagrams = self.sessions.datagrams();
+        self.batch.send(&self.sockets, datagrams, &mut self.traffic.sent);
+        datagrams.clear();
     }
 
     fn reschedule(&mut self, key: u64) {
@@ -231,20 +236,17 @@ impl Driver {
 
     fn wait(&self) {
         let now = read_clock().instant;
-        let next = self
-            .timers
-            .first()
-            .map_or(self.interfaces_at, |(at, _)| (*at).min(self.interfaces_at));
+        let resting = now < self.receive_at;
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let rested = resting.then_some(self.receive_at);
+        let next = [timer, rested].into_iter().flatten().fold(self.interfaces_at, Instant::min);
         let patience = next.saturating_duration_since(now);
         let timeout = Timespec {
             tv_sec: patience.as_secs().try_into().unwrap_or(1),
             tv_nsec: i64::from(patience.subsec_nanos()) as _,
         };
-        let mut fds: Vec<PollFd<'_>> = self
-            .sockets
-            .iter()
-            .map(|socket| PollFd::new(socket.inner(), PollFlags::IN))
-            .collect();
+        let sockets: &[MediaSocket] = if resting { &[] } else { &self.sockets };
+        let mut fds: Vec<PollFd<'_>> = sockets.iter().map(|socket| PollFd::new(socket.inner(), PollFlags::IN)).collect();
         fds.push(PollFd::new(&*self.event, PollFlags::IN));
         // Interrupted or not: the next turn looks at everything.
         let _ = rustix::event::poll(&mut fds, Some(&timeout));

@@ -15,7 +15,7 @@ use super::socket::Datagram;
 use crate::hub::{Hub, Next, Subscription};
 use crate::media::Bitrate;
 use crate::protocol::{Candidates, Close, ErrorCode, Message, Offer, OfferReply, PeerId, Reply, Role, RpcError};
-use crate::session::{Ending, Event, Input, Outbox, Session, Setup, WallClock};
+use crate::session::{Datagrams, Ending, Event, Input, Outbox, Session, Setup, WallClock};
 
 /// Addresses remembered for one viewer: a phone has a few, a liar has many.
 const MAX_ADDRESSES: usize = 64;
@@ -62,9 +62,20 @@ impl Sessions {
         }
     }
 
-    /// What has to be sent, in order.
-    pub fn take_transmits(&mut self) -> impl Iterator<Item = str0m::net::Transmit> {
-        self.outbox.transmits.drain(..)
+    /// How long the sockets may go unread: so much for each viewer, but not at all while one is connecting.
+    pub fn rest(&self, per_viewer: Duration) -> Duration {
+        let all_connected = self.slots.values().all(|slot| slot.session.is_connected());
+        let viewers = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        if all_connected {
+            per_viewer.saturating_mul(viewers)
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// What has to be sent, in order; whoever has sent it clears it.
+    pub fn datagrams(&mut self) -> &mut Datagrams {
+        &mut self.outbox.datagrams
     }
 
     /// Keys of the sessions that want pictures.
@@ -400,13 +411,11 @@ impl Sessions {
 
     /// Deals with what a session has said: its events, and the addresses it now speaks to.
     fn settle(&mut self, key: u64, clock: &WallClock) {
-        let mut last = None;
         let spoken_to: Vec<SocketAddr> = self
             .outbox
-            .transmits
-            .iter()
-            .map(|transmit| transmit.destination)
-            .filter(|destination| last.replace(*destination) != Some(*destination))
+            .datagrams
+            .new_routes()
+            .map(|route| route.destination)
             .filter(|destination| !self.by_address.contains_key(destination))
             .collect();
         for address in spoken_to {

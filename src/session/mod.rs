@@ -6,6 +6,7 @@
 mod channel;
 mod figures;
 mod offer;
+mod outbox;
 mod outgoing;
 mod rtc;
 
@@ -18,12 +19,13 @@ use str0m::channel::ChannelId;
 use str0m::config::DtlsCert;
 use str0m::media::{MediaKind, Mid, Pt};
 use str0m::net::{Protocol, Receive};
-use str0m::{IceConnectionState, Rtc};
+use str0m::{IceConnectionState, PacerReason, Reason, Rtc};
 
 use crate::media::{AccessUnit, Bitrate, StreamFormat};
 use crate::protocol::{ErrorCode, Message, PeerId, Playout, Role, RpcError};
 
 pub use figures::{Counts, Ending, SessionFigures};
+pub use outbox::{Datagrams, Outbox, Route, Run};
 
 /// A viewer that has not connected by then never will: browsers give up after about as long.
 const CONNECT_TIME: Duration = Duration::from_secs(15);
@@ -33,6 +35,9 @@ const MAX_CANDIDATES: usize = 32;
 
 /// How long a lost connection may take to come back, by itself or by an ICE restart.
 const LOST_TIME: Duration = Duration::from_secs(20);
+
+/// How late the stack's housekeeping may come: it is then done with the next picture, and needs no turn of its own.
+const HOUSEKEEPING_SLACK: Duration = Duration::from_millis(20);
 
 /// What a session starts from.
 pub struct Setup<'a> {
@@ -77,15 +82,6 @@ pub enum Input<'a> {
     Candidates(&'a [String]),
     /// New addresses of this device.
     AddressesAdded(&'a [SocketAddr]),
-}
-
-/// What a session wants done.
-#[derive(Default)]
-pub struct Outbox {
-    /// Datagrams, in the order in which they have to leave.
-    pub transmits: Vec<str0m::net::Transmit>,
-    /// What happened.
-    pub events: Vec<Event>,
 }
 
 /// What a session tells its driver.
@@ -145,6 +141,9 @@ pub struct Session {
     seq_no: u64,
     /// The last time given to the stack: it must never run backwards.
     now: Instant,
+    /// When the stack wants the time.
+    stack_due: Instant,
+    /// When it has to get it.
     next_timeout: Instant,
     /// When the session gives up, unless the connection is there.
     give_up: Option<(Instant, Ending, &'static str)>,
@@ -177,7 +176,8 @@ impl Session {
     pub fn accept(setup: Setup<'_>, sdp: &str, now: Instant) -> Result<(Self, String), RpcError> {
         let candidates = count_candidates(sdp)?;
         let choice = offer::choose(sdp, setup.format).map_err(|sentence| RpcError::new(ErrorCode::UnsupportedCodec, sentence))?;
-        let mut rtc = rtc::build(setup.certificate, choice, setup.bitrate, now);
+        let start_bitrate = offer::reports_arrivals(sdp).then_some(setup.bitrate);
+        let mut rtc = rtc::build(setup.certificate, choice, start_bitrate, now);
         let answer = rtc::accept(&mut rtc, sdp, setup.locals).map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
         if !offer::sends_video(&answer) {
             let sentence = "the offer asks for no video: it needs a video section that receives";
@@ -198,6 +198,7 @@ impl Session {
             connected: false,
             seq_no,
             now,
+            stack_due: now,
             next_timeout: now,
             give_up: Some((
                 now + CONNECT_TIME,
@@ -350,15 +351,15 @@ impl Session {
                 source,
                 destination,
                 bytes,
-            } => match self.datagram(source, destination, bytes) {
+            } => match self.datagram(source, destination, bytes, outbox) {
                 Ok(true) => Ok(()),
                 Ok(false) => return false,
                 Err(reason) => Err((Ending::Failed, reason)),
             },
-            Input::Timeout => self.timeout(outbox).map_err(|reason| (Ending::Failed, reason)),
+            Input::Timeout => self.timeout(outbox),
             Input::Picture { unit, payloads, backlog } => {
-                self.picture(unit, payloads, backlog, clock);
-                Ok(())
+                self.picture(unit, payloads, backlog, clock, outbox);
+                if self.stack_due <= self.now { self.stack_timeout() } else { Ok(()) }
             }
             Input::Message(message) => {
                 if matches!(message, Message::Reply(_)) {
@@ -412,7 +413,7 @@ impl Session {
         }
     }
 
-    fn datagram(&mut self, source: SocketAddr, destination: SocketAddr, bytes: &[u8]) -> Result<bool, String> {
+    fn datagram(&mut self, source: SocketAddr, destination: SocketAddr, bytes: &[u8], outbox: &mut Outbox) -> Result<bool, String> {
         // What is no WebRTC packet came to the wrong address; it says nothing about this session.
         let Ok(receive) = Receive::new(Protocol::Udp, source, destination, bytes) else {
             return Ok(false);
@@ -426,20 +427,28 @@ impl Session {
         }
         self.rtc
             .handle_input(input)
-            .map(|()| true)
-            .map_err(|error| format!("the viewer sent what WebRTC forbids: {error}"))
+            .map_err(|error| format!("the viewer sent what WebRTC forbids: {error}"))?;
+        // It may have asked for packets again; the stack itself would look for that only when its pacer's time comes.
+        if outgoing::is_rtcp(bytes) && !self.narrow {
+            self.send_now(None, outbox);
+        }
+        Ok(true)
     }
 
-    fn timeout(&mut self, outbox: &mut Outbox) -> Result<(), String> {
+    fn timeout(&mut self, outbox: &mut Outbox) -> Result<(), (Ending, String)> {
         if let Some((at, ending, reason)) = self.give_up
             && self.now >= at
         {
             self.hang_up(ending, reason, outbox);
             return Ok(());
         }
+        self.stack_timeout()
+    }
+
+    fn stack_timeout(&mut self) -> Result<(), (Ending, String)> {
         self.rtc
             .handle_input(str0m::Input::Timeout(self.now))
-            .map_err(|error| format!("the connection failed: {error}"))
+            .map_err(|error| (Ending::Failed, format!("the connection failed: {error}")))
     }
 
     fn candidates(&mut self, candidates: &[String]) {
@@ -468,13 +477,20 @@ impl Session {
         loop {
             match self.rtc.poll_output() {
                 Ok(str0m::Output::Timeout(at)) => {
-                    self.next_timeout = at;
+                    self.stack_due = at;
+                    self.next_timeout = if self.can_wait() { at + HOUSEKEEPING_SLACK } else { at };
                     match self.pending.pop_front() {
                         Some(event) => self.event(event, outbox),
                         None => break,
                     }
                 }
-                Ok(str0m::Output::Transmit(transmit)) => outbox.transmits.push(transmit),
+                Ok(str0m::Output::Transmit(transmit)) => {
+                    let route = Route {
+                        source: transmit.source,
+                        destination: transmit.destination,
+                    };
+                    outbox.datagrams.push(route, &transmit.contents);
+                }
                 Ok(str0m::Output::Event(event)) => self.pending.push_back(event),
                 Err(error) => return self.finish(Ending::Failed, format!("the connection failed: {error}"), outbox),
             }
@@ -482,6 +498,13 @@ impl Session {
         if !self.rtc.is_alive() {
             self.finish(Ending::ViewerLeft, "the viewer left".into(), outbox);
         }
+    }
+
+    /// Whether what the stack wants the time for is only to look at its estimate and its empty queue.
+    fn can_wait(&self) -> bool {
+        let reason = self.rtc.last_timeout_reason();
+        let housekeeping = matches!(reason, Reason::BweDelayControl | Reason::Pacer(PacerReason::Handle));
+        housekeeping && self.connected && !self.narrow
     }
 
     fn event(&mut self, event: str0m::Event, outbox: &mut Outbox) {

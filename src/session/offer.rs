@@ -53,6 +53,12 @@ impl Profile {
     }
 }
 
+/// Whether the viewer says when each packet arrived (transport-wide congestion control), from which the path is estimated.
+pub fn reports_arrivals(sdp: &str) -> bool {
+    sdp.lines()
+        .any(|line| line.starts_with("a=extmap:") && line.contains("transport-wide-cc-extensions"))
+}
+
 /// Picks the offered H.264 payload type that suits the stream best: the same profile, else one whose decoder also decodes it.
 ///
 /// # Errors

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use str0m::rtp::{AbsCaptureTime, ExtensionValues, RtpWrite};
+use str0m::rtp::{AbsCaptureTime, ExtensionValues, RtpBurst};
 use str0m::stats::PeerStats;
 
-use super::{Session, WallClock};
+use super::{Datagrams, Outbox, Route, Session, WallClock};
 use crate::media::{AccessUnit, Bitrate};
 use crate::protocol::{Message, Playout, SessionStats};
 
@@ -21,10 +21,8 @@ const CONGESTION_LOSS: f32 = 0.05;
 const CONGESTION_SECS: u32 = 3;
 
 impl Session {
-    pub(super) fn picture(&mut self, unit: &AccessUnit, payloads: &[Arc<[u8]>], backlog: u64, clock: &WallClock) {
+    pub(super) fn picture(&mut self, unit: &AccessUnit, payloads: &[Arc<[u8]>], backlog: u64, clock: &WallClock, outbox: &mut Outbox) {
         let Some((mid, pt)) = self.media else { return };
-        let mut api = self.rtc.direct_api();
-        let Some(stream) = api.stream_tx_by_mid(mid, None) else { return };
         let at_once = str0m::media::MediaTime::from_90khz(0);
         let delay = match self.playout {
             Playout::Realtime => Some(at_once),
@@ -34,24 +32,44 @@ impl Session {
             capture_time: clock.at(unit.captured),
             clock_offset: None,
         };
-        let mut bytes = 0;
-        for (index, payload) in payloads.iter().enumerate() {
-            let extensions = ExtensionValues {
+        let burst = RtpBurst {
+            pt,
+            seq_no: self.seq_no.into(),
+            time: unit.time.rtp(),
+            wallclock: unit.captured,
+            ext_vals: ExtensionValues {
                 abs_capture_time: Some(captured),
                 play_delay_min: delay,
                 play_delay_max: delay,
                 ..ExtensionValues::default()
-            };
-            let packet = RtpWrite::new(pt, self.seq_no.into(), unit.time.rtp(), unit.captured, Arc::clone(payload))
-                .marker(index + 1 == payloads.len())
-                .ext_vals(extensions)
-                .nackable(true);
-            stream.write_rtp(packet);
-            self.seq_no += 1;
-            bytes += payload.len() as u64;
+            },
+            nackable: true,
+            payloads,
+        };
+        self.seq_no += payloads.len() as u64;
+        if self.narrow {
+            if let Some(stream) = self.rtc.direct_api().stream_tx_by_mid(mid, None) {
+                stream.write_burst(burst);
+            }
+        } else {
+            self.send_now(Some(burst), outbox);
         }
         if backlog > 0 {
-            self.ready_at = self.now + Duration::from_nanos(bytes * 8 * 1_000_000_000 / CATCH_UP.as_bps());
+            let bytes: usize = payloads.iter().map(|payload| payload.len()).sum();
+            self.ready_at = self.now + Duration::from_nanos(bytes as u64 * 8 * 1_000_000_000 / CATCH_UP.as_bps());
+        }
+    }
+
+    /// Sends a picture and what the viewer has asked for again, past the stack's pacer. What can't leave now the pacer sends.
+    pub(super) fn send_now(&mut self, picture: Option<RtpBurst<'_>>, outbox: &mut Outbox) {
+        let Some((mid, _)) = self.media else { return };
+        let Datagrams { bytes, lengths, .. } = &mut outbox.datagrams;
+        let path = self.rtc.direct_api().send_rtp_now(self.now, mid, None, picture, bytes, lengths);
+        if let Some(path) = path {
+            outbox.datagrams.enter(Route {
+                source: path.source,
+                destination: path.destination,
+            });
         }
     }
 
@@ -93,4 +111,9 @@ impl Session {
         // Only a hint: a full channel shows at the next message that matters.
         let _ = self.say(&Message::notification("session.stats", &stats));
     }
+}
+
+/// Whether a datagram of a viewer is RTCP (RFC 5761, 4, beside RFC 7983).
+pub(super) fn is_rtcp(datagram: &[u8]) -> bool {
+    matches!(datagram, [128..=191, 192..=223, ..])
 }

@@ -24,15 +24,15 @@ const RTX_SHARE: f32 = 0.25;
 /// own, which has 16, do not fit into the 128 bytes that it has for a STUN user name.
 const MAX_UFRAG: usize = 100;
 
-/// A new stack that sends H.264 as chosen.
-pub fn build(certificate: &DtlsCert, choice: Choice, start_bitrate: Bitrate, now: Instant) -> Rtc {
+/// A new stack that sends H.264 as chosen, and estimates the path from `start_bitrate` on if there is one.
+pub fn build(certificate: &DtlsCert, choice: Choice, start_bitrate: Option<Bitrate>, now: Instant) -> Rtc {
     let mut config = RtcConfig::new()
         .set_crypto_provider(std::sync::Arc::new(str0m::crypto::from_feature_flags()))
         .set_dtls_cert(certificate.clone())
         .set_rtp_mode(true)
         .clear_codecs()
         .set_stats_interval(Some(Duration::from_secs(1)))
-        .enable_bwe(Some(str0m::bwe::Bitrate::bps(start_bitrate.as_bps())))
+        .enable_bwe(start_bitrate.map(|bitrate| str0m::bwe::Bitrate::bps(bitrate.as_bps())))
         .set_extension(10, Extension::PlayoutDelay)
         .set_extension(11, Extension::AbsoluteCaptureTime);
     config

@@ -35,5 +35,5 @@ fn an_ice_user_name_that_no_stun_message_holds_is_refused() {
         let now = now + step * Duration::from_millis(50);
         session.handle(peercam::session::Input::Timeout, now, &clock, &mut outbox);
     }
-    assert!(!outbox.transmits.is_empty(), "the session looks for its viewer");
+    assert!(!outbox.datagrams.is_empty(), "the session looks for its viewer");
 }

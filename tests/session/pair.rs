@@ -279,9 +279,9 @@ impl Pair {
     }
 
     fn collect(&mut self, outbox: Outbox) {
-        self.datagrams += outbox.transmits.len() as u64;
-        for transmit in outbox.transmits {
-            self.wires[0].carry(self.now, &transmit.contents);
+        self.datagrams += outbox.datagrams.len() as u64;
+        for (_, datagram) in outbox.datagrams.iter() {
+            self.wires[0].carry(self.now, datagram);
         }
         self.events.extend(outbox.events);
     }
