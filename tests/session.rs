@@ -1,8 +1,12 @@
 //! Our session against a str0m client, in virtual time over an emulated network: one behaviour a file.
 
 mod session {
+    mod film;
     mod pair;
+    mod setup;
+    mod wire;
 
+    mod bad_networks_are_survived;
     mod catching_up_goes_on;
     mod clock_is_told;
     mod foreign_restart_refused;
