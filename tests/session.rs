@@ -2,7 +2,9 @@
 
 mod session {
     mod film;
+    #[allow(dead_code, reason = "tests/day.rs uses the rest of it")]
     mod pair;
+    #[allow(dead_code, reason = "tests/day.rs uses the rest of it")]
     mod setup;
     mod wire;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use peercam::hub::{Hub, Next, Subscription};
 use peercam::media::{AccessUnit, MediaTime, rtp};
 use peercam::protocol::{Message, RpcError};
-use peercam::session::{Event, Input, Outbox, Session, WallClock};
+use peercam::session::{Ending, Event, Input, Outbox, Session, WallClock};
 use str0m::channel::ChannelId;
 use str0m::config::DtlsCert;
 use str0m::media::{KeyframeRequestKind, MediaData, MediaKind, Mid};
@@ -43,6 +43,10 @@ pub struct Pair {
     /// The stream that is watched, and the place in it once there is a connection.
     hub: Option<Arc<Hub>>,
     subscription: Option<Subscription>,
+    /// One of them has closed the connection, or it is cut: the viewer's stack may call that an error.
+    leaving: bool,
+    /// Whether the device ever was connected to the viewer.
+    pub was_connected: bool,
     /// Pictures that the hub did not give because the viewer was too slow.
     pub dropped: u64,
     /// The viewer misses a picture that those after it refer to.
@@ -50,6 +54,9 @@ pub struct Pair {
     pli_at: Option<Instant>,
     mid: Option<Mid>,
 }
+
+/// Longer than any test.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 /// What a pair begins with.
 pub struct Beginning<'a> {
@@ -86,9 +93,9 @@ impl Pair {
         Self::begin(&beginning, viewer, wanted, channel)
     }
 
-    /// A page that begins to watch `hub`.
-    pub fn watching(hub: &Arc<Hub>, beginning: &Beginning<'_>) -> Self {
-        let mut pair = Self::begin(beginning, browser(), &[MediaKind::Video], Some("control"));
+    /// A viewer that begins to watch `hub`.
+    pub fn watching(hub: &Arc<Hub>, viewer: RtcConfig, beginning: &Beginning<'_>) -> Self {
+        let mut pair = Self::begin(beginning, viewer, &[MediaKind::Video], Some("control"));
         pair.hub = Some(Arc::clone(hub));
         pair
     }
@@ -126,6 +133,8 @@ impl Pair {
             next_unit: 0,
             hub: None,
             subscription: None,
+            leaving: false,
+            was_connected: false,
             dropped: 0,
             waits_for_key: false,
             pli_at: None,
@@ -148,6 +157,7 @@ impl Pair {
     /// From now on nothing arrives, either way.
     pub fn cut(&mut self) {
         self.wires.iter_mut().for_each(|wire| wire.cut = true);
+        self.leaving = true;
     }
 
     pub fn elapsed(&self) -> Duration {
@@ -217,6 +227,36 @@ impl Pair {
         }
     }
 
+    /// The viewer closes its connection, or goes without a word if it has none yet.
+    pub fn close(&mut self) {
+        self.leaving = true;
+        match self.viewer.close() {
+            Ok(()) => self.drain_viewer(),
+            Err(_) => self.vanish(),
+        }
+    }
+
+    fn vanish(&mut self) {
+        self.cut();
+        self.viewer.disconnect();
+        self.viewer_timeout = self.now + FOREVER;
+    }
+
+    /// The device closes the session.
+    pub fn send_away(&mut self, ending: Ending) {
+        self.leaving = true;
+        let mut outbox = Outbox::default();
+        self.device.close(None, ending, "the viewer left", self.now, &mut outbox);
+        self.collect(outbox);
+    }
+
+    /// Forgets what was seen and heard so far.
+    pub fn forget(&mut self) {
+        self.events.clear();
+        self.pictures.clear();
+        self.heard.clear();
+    }
+
     /// Lets the device say something on the data channel.
     pub fn tell(&mut self, message: &Message) {
         self.feed(Input::Message(message));
@@ -280,7 +320,10 @@ impl Pair {
         for event in &outbox.events {
             let Some(hub) = &self.hub else { break };
             match event {
-                Event::Connected => self.subscription = Some(hub.subscribe(self.now)),
+                Event::Connected => {
+                    self.was_connected = true;
+                    self.subscription = Some(hub.subscribe(self.now));
+                }
                 Event::KeyFrameWanted => hub.target().request_key_frame(),
                 Event::Closed(_) => self.subscription = None,
                 Event::Message(_) | Event::Candidates(_) => {}
@@ -304,10 +347,12 @@ impl Pair {
         self.now = next;
         if let Some(bytes) = self.wires[0].due(next) {
             let receive = Receive::new(Protocol::Udp, self.device_address, self.viewer_address, &bytes).expect("WebRTC");
-            self.viewer
-                .handle_input(str0m::Input::Receive(next, receive))
-                .expect("the viewer takes it");
-            self.drain_viewer();
+            if self.viewer.is_alive() {
+                self.viewer
+                    .handle_input(str0m::Input::Receive(next, receive))
+                    .expect("the viewer takes it");
+                self.drain_viewer();
+            }
         } else if let Some(bytes) = self.wires[1].due(next) {
             self.feed(Input::Datagram {
                 source: self.viewer_address,
@@ -328,7 +373,12 @@ impl Pair {
 
     fn drain_viewer(&mut self) {
         loop {
-            match self.viewer.poll_output().expect("the viewer goes on") {
+            let output = match self.viewer.poll_output() {
+                Ok(output) => output,
+                Err(_) if self.leaving => return self.vanish(),
+                Err(error) => panic!("the viewer goes on: {error}"),
+            };
+            match output {
                 str0m::Output::Timeout(at) => {
                     // A viewer that asks for a time long past would stop this clock.
                     self.viewer_timeout = at.max(self.now + Duration::from_nanos(1));

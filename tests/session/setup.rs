@@ -49,6 +49,15 @@ pub fn browser() -> RtcConfig {
         .set_extension(11, str0m::rtp::Extension::AbsoluteCaptureTime)
 }
 
+/// A player that knows no transport-wide feedback: to it the device neither probes nor pads.
+pub fn plain_player() -> RtcConfig {
+    browser()
+        .clear_extension_map()
+        .set_extension(9, str0m::rtp::Extension::RtpMid)
+        .set_extension(10, str0m::rtp::Extension::PlayoutDelay)
+        .set_extension(11, str0m::rtp::Extension::AbsoluteCaptureTime)
+}
+
 /// A device's answer to `sdp`.
 pub fn answer(sdp: &str, now: Instant, device_address: SocketAddr) -> Result<(Session, String), RpcError> {
     answer_as("0123456789abcdef", &certificate(), sdp, now, device_address)
