@@ -3,8 +3,20 @@
 mod common;
 
 #[allow(dead_code, reason = "the tests use the rest of it")]
+#[path = "../tests/session/film.rs"]
+mod film;
+
+#[allow(dead_code, reason = "the tests use the rest of it")]
 #[path = "../tests/session/pair.rs"]
 mod pair;
+
+#[allow(dead_code, reason = "the tests use the rest of it")]
+#[path = "../tests/session/setup.rs"]
+mod setup;
+
+#[allow(dead_code, reason = "the tests use the rest of it")]
+#[path = "../tests/session/wire.rs"]
+mod wire;
 
 use std::time::Duration;
 

@@ -381,15 +381,7 @@ fn health_tells_apart_what_ends_the_picture_and_what_does_not() {
         (1.0, 2.0)
     );
 
-    let film = device.file("film.h264");
-    let without_camera = good.replace("source = \"pattern\"", &format!("source = \"file\"\npath = \"{}\"", film.display()));
-    let without_camera: String = without_camera
-        .lines()
-        .filter(|line| !line.starts_with("size") && !line.starts_with("gop_secs"))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    fs::write(&film, b"no film").expect("a file");
-    device.configure(&without_camera);
+    device.configure(&device.playing(b"no film", &good));
     device.process().signal("HUP");
     let told = becomes(server, 503, "failing", "`card` has not shown a picture yet");
     println!("{told}");

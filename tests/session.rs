@@ -1,8 +1,14 @@
 //! Our session against a str0m client, in virtual time over an emulated network: one behaviour a file.
 
 mod session {
+    mod film;
+    #[allow(dead_code, reason = "tests/day.rs uses the rest of it")]
     mod pair;
+    #[allow(dead_code, reason = "tests/day.rs uses the rest of it")]
+    mod setup;
+    mod wire;
 
+    mod bad_networks_are_survived;
     mod catching_up_goes_on;
     mod clock_is_told;
     mod foreign_restart_refused;

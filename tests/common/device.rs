@@ -130,6 +130,19 @@ impl Device {
         fs::rename(temporary, self.config_file()).expect("a file");
     }
 
+    /// The configuration with a film in the camera's place.
+    pub fn playing(&self, film: &[u8], config: &str) -> String {
+        let path = self.file("film.h264");
+        fs::write(&path, film).expect("a file");
+        let source = format!("source = \"file\"\npath = \"{}\"", path.display());
+        config
+            .replace("source = \"pattern\"", &source)
+            .lines()
+            .filter(|line| !line.starts_with("size") && !line.starts_with("gop_secs"))
+            .map(|line| format!("{line}\n"))
+            .collect()
+    }
+
     pub fn config_file(&self) -> PathBuf {
         self.folder.path().join("peercam.toml")
     }

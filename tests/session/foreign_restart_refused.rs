@@ -3,7 +3,8 @@ use std::time::{Duration, Instant};
 use peercam::protocol::ErrorCode;
 use peercam::session::Outbox;
 
-use super::pair::{Pair, browser, offer};
+use super::pair::Pair;
+use super::setup::{browser, offer};
 
 #[test]
 fn a_restart_by_another_viewer_is_refused_and_the_session_goes_on() {

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use super::pair::{answer, browser, offer};
+use super::setup::{answer, browser, offer};
 
 /// The stack can't write a STUN message with such a user name; it would take the driver and all its sessions down.
 #[test]

@@ -1,23 +1,25 @@
 //! A device's session and a viewer, joined by a network that delays, loses, and counts.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use peercam::media::{AccessUnit, Bitrate, MediaTime, StreamFormat, rtp};
-use peercam::protocol::{Message, PeerId, Playout, Role, RpcError};
-use peercam::session::{Event, Input, Outbox, Session, Setup, WallClock};
+use peercam::hub::{Hub, Next, Subscription};
+use peercam::media::{AccessUnit, MediaTime, rtp};
+use peercam::protocol::{Message, RpcError};
+use peercam::session::{Ending, Event, Input, Outbox, Session, WallClock};
 use str0m::channel::ChannelId;
-use str0m::media::{Direction, MediaData, MediaKind};
+use str0m::config::DtlsCert;
+use str0m::media::{KeyframeRequestKind, MediaData, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};
-use str0m::{Candidate, Rtc, RtcConfig};
+use str0m::{Rtc, RtcConfig};
 
-pub const FORMAT: StreamFormat = StreamFormat {
-    width: 1280,
-    height: 720,
-    profile_level_id: [0x42, 0xe0, 0x1f],
-};
+use super::film;
+use super::setup::{answer_as, browser, certificate, clock, offer_of};
+use super::wire::{Weather, Wire};
+
+/// A viewer that can't decode asks again this often, as browsers do.
+const PLI_INTERVAL: Duration = Duration::from_millis(300);
 
 /// Both ends, the network between them, and the one clock.
 pub struct Pair {
@@ -38,82 +40,34 @@ pub struct Pair {
     pub busy: Duration,
     pub datagrams: u64,
     next_unit: u32,
+    /// The stream that is watched, and the place in it once there is a connection.
+    hub: Option<Arc<Hub>>,
+    subscription: Option<Subscription>,
+    /// One of them has closed the connection, or it is cut: the viewer's stack may call that an error.
+    leaving: bool,
+    /// Whether the device ever was connected to the viewer.
+    pub was_connected: bool,
+    /// Pictures that the hub did not give because the viewer was too slow.
+    pub dropped: u64,
+    /// The viewer misses a picture that those after it refer to.
+    pub waits_for_key: bool,
+    pli_at: Option<Instant>,
+    mid: Option<Mid>,
 }
 
-/// One direction of the network.
-#[derive(Default)]
-struct Wire {
-    delay: Duration,
-    /// Every so-manieth datagram is lost; 0 for none.
-    lose_every: u64,
-    cut: bool,
-    count: u64,
-    flying: VecDeque<(Instant, Vec<u8>)>,
-}
+/// Longer than any test.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3_600);
 
-impl Wire {
-    fn carry(&mut self, now: Instant, bytes: &[u8]) {
-        self.count += 1;
-        let lost = self.cut || (self.lose_every > 0 && self.count.is_multiple_of(self.lose_every));
-        if !lost {
-            self.flying.push_back((now + self.delay, bytes.to_vec()));
-        }
-    }
-}
-
-/// A viewer's offer of a picture and a data channel, and the viewer that made it.
-pub fn offer(now: Instant, viewer: RtcConfig) -> (Rtc, String, str0m::change::SdpPendingOffer, SocketAddr) {
-    offer_of(now, viewer, &[MediaKind::Video], Some("control"))
-}
-
-/// The same for whatever is wanted, in this order.
-fn offer_of(
-    now: Instant,
-    viewer: RtcConfig,
-    wanted: &[MediaKind],
-    channel: Option<&str>,
-) -> (Rtc, String, str0m::change::SdpPendingOffer, SocketAddr) {
-    let address: SocketAddr = "192.0.2.20:4000".parse().expect("an address");
-    let mut viewer = viewer.build(now);
-    viewer.add_local_candidate(Candidate::host(address, "udp").expect("a candidate"));
-    let mut change = viewer.sdp_api();
-    for kind in wanted {
-        change.add_media(*kind, Direction::RecvOnly, None, None, None);
-    }
-    if let Some(label) = channel {
-        change.add_channel(label.into());
-    }
-    let (offer, pending) = change.apply().expect("an offer");
-    (viewer, offer.to_sdp_string(), pending, address)
-}
-
-/// A viewer as browsers are: H.264, and the extensions that the device uses.
-pub fn browser() -> RtcConfig {
-    RtcConfig::new()
-        .set_crypto_provider(Arc::new(str0m::crypto::from_feature_flags()))
-        .clear_codecs()
-        .enable_h264(true)
-        .set_extension(10, str0m::rtp::Extension::PlayoutDelay)
-        .set_extension(11, str0m::rtp::Extension::AbsoluteCaptureTime)
-}
-
-/// A device's answer to `sdp`.
-pub fn answer(sdp: &str, now: Instant, device_address: SocketAddr) -> Result<(Session, String), RpcError> {
-    let certificate = str0m::crypto::from_feature_flags()
-        .dtls_provider
-        .generate_certificate()
-        .expect("a certificate");
-    let setup = Setup {
-        id: "0123456789abcdef",
-        peer: PeerId::parse("viewer").expect("a name"),
-        role: Role::View,
-        certificate: &certificate,
-        format: FORMAT,
-        bitrate: Bitrate::kbps(2_500),
-        playout: Playout::Realtime,
-        locals: &[device_address],
-    };
-    Session::accept(setup, sdp, now)
+/// What a pair begins with.
+pub struct Beginning<'a> {
+    pub now: Instant,
+    pub clock: WallClock,
+    pub certificate: &'a DtlsCert,
+    /// The session's.
+    pub id: &'a str,
+    pub weather: Weather,
+    /// Of the network's luck.
+    pub seed: u64,
 }
 
 impl Pair {
@@ -125,25 +79,51 @@ impl Pair {
     /// The same, where the viewer wants this, in this order.
     pub fn of(delay: Duration, viewer: RtcConfig, wanted: &[MediaKind], channel: Option<&str>) -> Self {
         let now = Instant::now();
+        let beginning = Beginning {
+            now,
+            clock: clock(now),
+            certificate: &certificate(),
+            id: "0123456789abcdef",
+            weather: Weather {
+                delay,
+                ..Weather::default()
+            },
+            seed: 0,
+        };
+        Self::begin(&beginning, viewer, wanted, channel)
+    }
+
+    /// A viewer that begins to watch `hub`.
+    pub fn watching(hub: &Arc<Hub>, viewer: RtcConfig, beginning: &Beginning<'_>) -> Self {
+        let mut pair = Self::begin(beginning, viewer, &[MediaKind::Video], Some("control"));
+        pair.hub = Some(Arc::clone(hub));
+        pair
+    }
+
+    fn begin(beginning: &Beginning<'_>, viewer: RtcConfig, wanted: &[MediaKind], channel: Option<&str>) -> Self {
+        let Beginning {
+            now,
+            clock,
+            certificate,
+            id,
+            weather,
+            seed,
+        } = *beginning;
         let device_address = "192.0.2.10:5000".parse().expect("an address");
         let (mut viewer, sdp, pending, viewer_address) = offer_of(now, viewer, wanted, channel);
-        let (device, answer) = answer(&sdp, now, device_address).expect("the offer is accepted");
+        let (device, answer) = answer_as(id, certificate, &sdp, now, device_address).expect("the offer is accepted");
         let answer = str0m::change::SdpAnswer::from_sdp_string(&answer).expect("an answer");
         viewer.sdp_api().accept_answer(pending, answer).expect("the answer fits the offer");
-        let wire = || Wire { delay, ..Wire::default() };
         Self {
             device,
             viewer,
             now,
             start: now,
-            clock: WallClock {
-                instant: now,
-                wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
-            },
+            clock,
             device_address,
             viewer_address,
             viewer_timeout: now,
-            wires: [wire(), wire()],
+            wires: [Wire::new(weather, 2 * seed), Wire::new(weather, 2 * seed + 1)],
             events: Vec::new(),
             pictures: Vec::new(),
             heard: Vec::new(),
@@ -151,6 +131,14 @@ impl Pair {
             busy: Duration::ZERO,
             datagrams: 0,
             next_unit: 0,
+            hub: None,
+            subscription: None,
+            leaving: false,
+            was_connected: false,
+            dropped: 0,
+            waits_for_key: false,
+            pli_at: None,
+            mid: None,
         }
     }
 
@@ -169,6 +157,7 @@ impl Pair {
     /// From now on nothing arrives, either way.
     pub fn cut(&mut self) {
         self.wires.iter_mut().for_each(|wire| wire.cut = true);
+        self.leaving = true;
     }
 
     pub fn elapsed(&self) -> Duration {
@@ -182,24 +171,11 @@ impl Pair {
 
     /// The same, with `backlog` pictures waiting behind it.
     pub fn send_picture_of(&mut self, size: usize, backlog: u64) -> Vec<u8> {
-        let number = self.next_unit;
+        let key = self.next_unit == 0;
+        let nal = film::slice(self.next_unit, size, key);
         self.next_unit += 1;
-        let key = number == 0;
-        let mut nal = vec![if key { 0x65 } else { 0x41 }, 0x9a];
-        nal.extend(number.to_be_bytes().iter().map(|byte| byte | 0x80));
-        nal.resize(size, 0x55);
-        let sps_pps: &[&[u8]] = if key {
-            &[&[0x67, 0x42, 0xe0, 0x1f, 0x8c], &[0x68, 0xce, 0x3c]]
-        } else {
-            &[]
-        };
-        let mut data = Vec::new();
-        for nal in sps_pps.iter().copied().chain([nal.as_slice()]) {
-            data.extend_from_slice(&[0, 0, 0, 1]);
-            data.extend_from_slice(nal);
-        }
         let unit = AccessUnit {
-            data: data.into(),
+            data: film::access_unit(&nal).into(),
             time: MediaTime::since(self.start, self.now),
             captured: self.now,
             key,
@@ -221,6 +197,64 @@ impl Pair {
             self.feed(Input::Timeout);
             self.now = now;
         }
+    }
+
+    /// Gives the viewer what the hub has for it, as the driver does.
+    pub fn take_pictures(&mut self) {
+        loop {
+            if self.device.deadline().0 <= self.now {
+                if self.device.is_closed() {
+                    return;
+                }
+                self.feed(Input::Timeout);
+                continue;
+            }
+            if !self.device.is_ready(self.now) {
+                return;
+            }
+            match self.subscription.as_mut().map(|subscription| subscription.next(self.now)) {
+                Some(Next::Picture { picture, backlog }) => self.feed(Input::Picture {
+                    unit: &picture.unit,
+                    payloads: picture.payloads(),
+                    backlog,
+                }),
+                Some(Next::Lagged { dropped }) => {
+                    self.device.note_dropped(dropped);
+                    self.dropped += dropped;
+                }
+                Some(Next::Nothing) | None => return,
+            }
+        }
+    }
+
+    /// The viewer closes its connection, or goes without a word if it has none yet.
+    pub fn close(&mut self) {
+        self.leaving = true;
+        match self.viewer.close() {
+            Ok(()) => self.drain_viewer(),
+            Err(_) => self.vanish(),
+        }
+    }
+
+    fn vanish(&mut self) {
+        self.cut();
+        self.viewer.disconnect();
+        self.viewer_timeout = self.now + FOREVER;
+    }
+
+    /// The device closes the session.
+    pub fn send_away(&mut self, ending: Ending) {
+        self.leaving = true;
+        let mut outbox = Outbox::default();
+        self.device.close(None, ending, "the viewer left", self.now, &mut outbox);
+        self.collect(outbox);
+    }
+
+    /// Forgets what was seen and heard so far.
+    pub fn forget(&mut self) {
+        self.events.clear();
+        self.pictures.clear();
+        self.heard.clear();
     }
 
     /// Lets the device say something on the data channel.
@@ -283,13 +317,25 @@ impl Pair {
         for (_, datagram) in outbox.datagrams.iter() {
             self.wires[0].carry(self.now, datagram);
         }
+        for event in &outbox.events {
+            let Some(hub) = &self.hub else { break };
+            match event {
+                Event::Connected => {
+                    self.was_connected = true;
+                    self.subscription = Some(hub.subscribe(self.now));
+                }
+                Event::KeyFrameWanted => hub.target().request_key_frame(),
+                Event::Closed(_) => self.subscription = None,
+                Event::Message(_) | Event::Candidates(_) => {}
+            }
+        }
         self.events.extend(outbox.events);
     }
 
     /// The next thing that happens before `end`, if any.
     fn step(&mut self, end: Instant) -> bool {
         let device = if self.device.is_closed() { end } else { self.device.deadline().0 };
-        let arrivals = self.wires.iter().filter_map(|wire| wire.flying.front().map(|(at, _)| *at));
+        let arrivals = self.wires.iter().filter_map(Wire::next);
         let next = arrivals
             .chain([device, self.viewer_timeout])
             .min()
@@ -299,13 +345,15 @@ impl Pair {
             return false;
         }
         self.now = next;
-        if let Some(bytes) = due(&mut self.wires[0], next) {
+        if let Some(bytes) = self.wires[0].due(next) {
             let receive = Receive::new(Protocol::Udp, self.device_address, self.viewer_address, &bytes).expect("WebRTC");
-            self.viewer
-                .handle_input(str0m::Input::Receive(next, receive))
-                .expect("the viewer takes it");
-            self.drain_viewer();
-        } else if let Some(bytes) = due(&mut self.wires[1], next) {
+            if self.viewer.is_alive() {
+                self.viewer
+                    .handle_input(str0m::Input::Receive(next, receive))
+                    .expect("the viewer takes it");
+                self.drain_viewer();
+            }
+        } else if let Some(bytes) = self.wires[1].due(next) {
             self.feed(Input::Datagram {
                 source: self.viewer_address,
                 destination: self.device_address,
@@ -317,19 +365,38 @@ impl Pair {
             self.viewer.handle_input(str0m::Input::Timeout(next)).expect("the viewer goes on");
             self.drain_viewer();
         }
+        if self.subscription.is_some() {
+            self.take_pictures();
+        }
         true
     }
 
     fn drain_viewer(&mut self) {
         loop {
-            match self.viewer.poll_output().expect("the viewer goes on") {
+            let output = match self.viewer.poll_output() {
+                Ok(output) => output,
+                Err(_) if self.leaving => return self.vanish(),
+                Err(error) => panic!("the viewer goes on: {error}"),
+            };
+            match output {
                 str0m::Output::Timeout(at) => {
                     // A viewer that asks for a time long past would stop this clock.
                     self.viewer_timeout = at.max(self.now + Duration::from_nanos(1));
-                    return;
+                    if !self.ask_for_key_frame() {
+                        return;
+                    }
                 }
                 str0m::Output::Transmit(transmit) => self.wires[1].carry(self.now, &transmit.contents),
-                str0m::Output::Event(str0m::Event::MediaData(data)) => self.pictures.push(data),
+                str0m::Output::Event(str0m::Event::MediaData(data)) => {
+                    self.mid = Some(data.mid);
+                    let whole = film::recognise(&data.data);
+                    self.waits_for_key = match whole {
+                        Some((_, true)) => false,
+                        Some((_, false)) => self.waits_for_key || !data.contiguous,
+                        None => true,
+                    };
+                    self.pictures.push(data);
+                }
                 str0m::Output::Event(str0m::Event::ChannelOpen(id, _)) => self.channel = Some(id),
                 str0m::Output::Event(str0m::Event::ChannelData(data)) => {
                     self.heard.push(String::from_utf8(data.data).expect("the device speaks text"));
@@ -338,12 +405,19 @@ impl Pair {
             }
         }
     }
-}
 
-fn due(wire: &mut Wire, now: Instant) -> Option<Vec<u8>> {
-    wire.flying
-        .front()
-        .is_some_and(|(at, _)| *at <= now)
-        .then(|| wire.flying.pop_front().map(|(_, bytes)| bytes))
-        .flatten()
+    /// Whether it asked.
+    fn ask_for_key_frame(&mut self) -> bool {
+        if !self.waits_for_key || self.pli_at.is_some_and(|at| self.now < at + PLI_INTERVAL) {
+            return false;
+        }
+        let Some(mid) = self.mid else { return false };
+        let mut api = self.viewer.direct_api();
+        let Some(stream) = api.stream_rx_by_mid(mid, None) else {
+            return false;
+        };
+        stream.request_keyframe(KeyframeRequestKind::Pli);
+        self.pli_at = Some(self.now);
+        true
+    }
 }

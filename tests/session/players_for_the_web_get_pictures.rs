@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use str0m::media::MediaKind;
 
-use super::pair::{Pair, browser};
+use super::pair::Pair;
+use super::setup::browser;
 
 /// Players that were not written for this device ask for sound too, before or after the picture, and for no data channel.
 #[test]

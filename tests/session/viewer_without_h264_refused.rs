@@ -4,7 +4,7 @@ use std::time::Instant;
 use peercam::protocol::ErrorCode;
 use str0m::RtcConfig;
 
-use super::pair::{answer, offer};
+use super::setup::{answer, offer};
 
 #[test]
 fn a_viewer_without_h264_is_told_so_at_once() {

@@ -44,6 +44,9 @@ coming_and_going() {
 }
 section "2,000 sessions come and go" coming_and_going 40
 
+section "a day of virtual time, 10,000 viewers come and go" \
+  cargo test --workspace --locked --quiet --test day -- --ignored --nocapture
+
 section "the broker is away for 60 s and comes back at another address" \
   env PEERCAM_SOAK=1 cargo test --workspace --locked --quiet --test agent_broker_away -- --nocapture
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+use crate::network::Weather;
 use crate::thresholds::Thresholds;
 
 const EXIT: &str = "Exit code: 0 if all thresholds are met, 1 if one is missed (the report says which), 2 if the broker or the \
@@ -45,9 +46,16 @@ pub struct Args {
     /// Viewers join at random moments within this span, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub join_spread_ms: u32,
-    /// The same seed gives the same join moments.
+    /// The same seed gives the same join moments, and the same luck on an emulated network.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+    /// Count latency, late pictures and the percentage of whole ones only from so many seconds after a viewer's first key frame on:
+    /// the pictures that a joiner catches up with are old, and come all at once.
+    #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = seconds)]
+    pub settle_seconds: f64,
+    /// Count a picture as late if it was whole more than so many milliseconds after its capture.
+    #[arg(long, value_name = "MS", default_value_t = 250.0, value_parser = milliseconds)]
+    pub late_ms: f64,
     /// Print one JSON object instead of the table.
     #[arg(long)]
     pub json: bool,
@@ -77,6 +85,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE", requires = "username")]
     pub password_file: Option<PathBuf>,
     #[command(flatten)]
+    pub weather: Weather,
+    #[command(flatten)]
     pub thresholds: Thresholds,
 }
 
@@ -95,5 +105,12 @@ fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..=86_400.0 * 7.0).contains(&seconds) => Ok(seconds),
         Ok(_) | Err(_) => Err("a number of seconds from 0 to 604800 is wanted".to_owned()),
+    }
+}
+
+fn milliseconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(milliseconds) if (0.0..=86_400_000.0).contains(&milliseconds) => Ok(milliseconds),
+        Ok(_) | Err(_) => Err("a number of milliseconds from 0 to 86400000 is wanted".to_owned()),
     }
 }

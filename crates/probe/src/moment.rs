@@ -36,6 +36,14 @@ impl Moment {
         })
     }
 
+    /// The moment `later`, on both clocks.
+    pub fn plus(self, later: Duration) -> Self {
+        Self {
+            mono: self.mono + later,
+            unix_ms: self.unix_ms + later.as_secs_f64() * 1e3,
+        }
+    }
+
     /// Milliseconds on the monotonic clock since `earlier`; zero if that is later.
     pub fn ms_since(self, earlier: Self) -> f64 {
         self.mono.saturating_duration_since(earlier.mono).as_secs_f64() * 1e3
@@ -51,10 +59,7 @@ impl Moment {
 impl Moment {
     /// The moment `ms` milliseconds later on both clocks.
     pub fn plus_ms(self, ms: f64) -> Self {
-        Self {
-            mono: self.mono + Duration::from_secs_f64(ms / 1e3),
-            unix_ms: self.unix_ms + ms,
-        }
+        self.plus(Duration::from_secs_f64(ms / 1e3))
     }
 }
 

@@ -7,9 +7,13 @@ use serde::Serialize;
 
 use crate::args::ClockChoice;
 use crate::moment::Moment;
+use crate::network::Weather;
 use crate::offset::Estimate;
 use crate::samples::{Samples, Summary};
-use crate::viewer::{Failure, Milestones, Viewer};
+use crate::viewer::{Milestones, Viewer};
+
+/// The probe's own lag (p95) beyond which what it measured is rather its own.
+const TOO_SLOW_MS: f64 = 20.0;
 
 /// One run. Times are in milliseconds, `frames_*` are pictures.
 #[derive(Debug, Default, Serialize)]
@@ -28,8 +32,13 @@ pub struct Report {
     pub frames_lost: u64,
     pub frames_undecodable: u64,
     pub frames_skipped: u64,
+    pub frames_late: u64,
+    /// Pictures of which every packet came, in percent of those that were sent since the viewer had settled, over viewers.
+    pub whole_percent: Option<Summary>,
     pub freezes: u64,
     pub datagram_bytes: u64,
+    /// The network that was emulated, if one was.
+    pub network: Option<Weather>,
     /// From the kernel's arrival stamp to this program's attention: large values mean that the probe itself is too slow.
     pub probe_lag_ms: Option<Summary>,
     /// The device's statuses during the run, as it sent them, with the milliseconds since the run began.
@@ -57,6 +66,9 @@ pub struct ViewerReport {
     pub frames_undecodable: u64,
     pub frames_skipped: u64,
     pub frames_malformed: u64,
+    /// Whole so long after capture that they count as late.
+    pub frames_late: u64,
+    pub whole_percent: Option<f64>,
     pub nal_units: u64,
     pub freezes: u64,
     pub frozen_ms: f64,
@@ -90,15 +102,26 @@ pub struct Account {
     pub latency_ms: Samples,
 }
 
+/// How viewers are read at the end of their run.
+pub struct Reading<'a> {
+    /// This machine's addresses.
+    pub own: &'a [IpAddr],
+    pub clock: ClockChoice,
+    /// From capture to the whole picture; what takes longer is late.
+    pub late_ms: f64,
+    pub end: Moment,
+}
+
 impl Account {
-    /// Reads a viewer at the end of its run; `own` are this machine's addresses.
-    pub fn of(index: usize, peer: String, viewer: &Viewer, own: &[IpAddr], choice: ClockChoice, end: Moment) -> Self {
-        let tally = &viewer.tally;
+    /// Reads a viewer.
+    pub fn of(index: usize, peer: String, viewer: &Viewer, reading: &Reading<'_>) -> Self {
+        let Reading { own, clock, late_ms, end } = *reading;
+        let tally = &viewer.video.tally;
         let at = viewer.milestones;
         let end = at.ended.unwrap_or(end);
         let between = |from: Option<Moment>, to: Option<Moment>| Some(to?.ms_since(from?));
         let offset = viewer.control.offset.estimate();
-        let local = match choice {
+        let local = match clock {
             ClockChoice::Auto => viewer.is_local(own),
             ClockChoice::Local => true,
             ClockChoice::Device => false,
@@ -134,6 +157,8 @@ impl Account {
             frames_undecodable: tally.undecodable,
             frames_skipped: tally.skipped,
             frames_malformed: tally.malformed,
+            frames_late: latency_ms.above(late_ms),
+            whole_percent: tally.whole_percent(),
             nal_units: tally.nal_units,
             freezes: tally.freezes,
             frozen_ms: tally.frozen_ms,
@@ -142,12 +167,12 @@ impl Account {
             clock_offset: offset,
             interval_ms: tally.interval_ms.summary(),
             datagram_bytes: viewer.datagram_bytes,
-            video_bytes: viewer.video_bytes,
-            packets: viewer.packets,
+            video_bytes: viewer.video.bytes,
+            packets: viewer.video.packets,
             packets_lost: tally.lost_packets,
-            packets_late: viewer.late_packets(),
+            packets_late: viewer.video.late_packets(),
             nacks: ingress.map_or(0, |stats| stats.nacks),
-            plis: viewer.plis,
+            plis: viewer.video.plis,
             jitter_ms: ingress.map(|stats| f64::from(stats.jitter) / 90.0),
             rtt_ms: viewer
                 .pair
@@ -192,9 +217,12 @@ impl Report {
             frames_lost: sum(|it| it.frames_lost),
             frames_undecodable: sum(|it| it.frames_undecodable),
             frames_skipped: sum(|it| it.frames_skipped),
+            frames_late: sum(|it| it.frames_late),
+            whole_percent: over(|it| it.whole_percent),
             freezes: sum(|it| it.freezes),
             datagram_bytes: sum(|it| it.datagram_bytes),
             probe_lag_ms: lag_ms.summary(),
+            network: None,
             statuses: Vec::new(),
             save_error: None,
             per_viewer,
@@ -204,17 +232,6 @@ impl Report {
     /// Whether nobody at all answered hello.
     pub fn unreachable(&self) -> bool {
         self.per_viewer.iter().all(|viewer| viewer.hello_reply_ms.is_none())
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable => f.write_str("no reply to session.hello; is the device online, and its id right?"),
-            Self::Refused(reason) => write!(f, "the device refused: {reason}"),
-            Self::Closed(reason) => write!(f, "the device closed the session: {reason}"),
-            Self::Broken(reason) => f.write_str(reason),
-        }
     }
 }
 
@@ -228,9 +245,10 @@ impl fmt::Display for Report {
         writeln!(f, "device {}, {} viewers, {:.1} s", self.device, self.viewers, self.seconds)?;
         writeln!(f)?;
         let columns = [
-            "viewer", "key ms", "fps", "shown", "lost", "undec", "skip", "frz", "lat p50", "lat p95", "kbit/s", "nack", "pli", "rtt ms",
+            "viewer", "key ms", "fps", "shown", "lost", "undec", "skip", "late", "frz", "lat p50", "lat p95", "kbit/s", "nack", "pli",
+            "rtt ms",
         ];
-        let widths = [6, 8, 7, 7, 5, 5, 5, 4, 8, 8, 8, 5, 4, 7];
+        let widths = [6, 8, 7, 7, 5, 5, 5, 5, 4, 8, 8, 8, 5, 4, 7];
         let row = |f: &mut fmt::Formatter<'_>, cells: &[String]| {
             for (cell, width) in cells.iter().zip(widths) {
                 write!(f, "{cell:>width$} ")?;
@@ -248,6 +266,7 @@ impl fmt::Display for Report {
                 it.frames_lost.to_string(),
                 it.frames_undecodable.to_string(),
                 it.frames_skipped.to_string(),
+                it.frames_late.to_string(),
                 it.freezes.to_string(),
                 one(it.latency_ms.map(|it| it.p50)),
                 one(it.latency_ms.map(|it| it.p95)),
@@ -264,17 +283,28 @@ impl fmt::Display for Report {
             ("hello to first key frame, ms", self.hello_to_key_ms),
             ("capture to whole picture, ms", self.latency_ms),
             ("pictures a second", self.fps),
+            ("pictures whole, %", self.whole_percent),
             ("the probe's own lag, ms", self.probe_lag_ms),
         ];
         for (what, summary) in lines {
             match summary {
                 Some(it) => writeln!(
                     f,
-                    "{what:<30} p50 {:>7.1}  p95 {:>7.1}  max {:>7.1}  min {:>7.1}",
-                    it.p50, it.p95, it.max, it.min
+                    "{what:<30} p50 {:>7.1}  p95 {:>7.1}  p99 {:>7.1}  max {:>7.1}  min {:>7.1}",
+                    it.p50, it.p95, it.p99, it.max, it.min
                 )?,
                 None => writeln!(f, "{what:<30} not measured")?,
             }
+        }
+        if let Some(lag) = self.probe_lag_ms.filter(|lag| lag.p95 > TOO_SLOW_MS) {
+            writeln!(
+                f,
+                "CAREFUL: this machine is too busy to measure on: datagrams waited up to {:.0} ms (p95) for the probe",
+                lag.p95
+            )?;
+        }
+        if let Some(network) = &self.network {
+            writeln!(f, "{:<30} {network}", "emulated network")?;
         }
         if let Some(first) = self.per_viewer.first() {
             let clock = match (first.latency_clock, first.clock_offset) {

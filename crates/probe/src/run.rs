@@ -17,8 +17,10 @@ use crate::args::Args;
 use crate::broker::{Incoming, Url};
 use crate::http;
 use crate::join::{Joined, Outlet};
+use crate::link::Link;
 use crate::moment::Moment;
-use crate::report::{Account, Report};
+use crate::network::Weather;
+use crate::report::{Account, Reading, Report};
 use crate::samples::{Dice, Samples};
 use crate::sockets::{Buffers, Sockets};
 use crate::viewer::{Action, Viewer, Wishes};
@@ -69,10 +71,13 @@ pub async fn run(args: &Args) -> anyhow::Result<Report> {
             at: began + Duration::from_millis(dice.below(u64::from(args.join_spread_ms) + 1)),
             inbox: line.inbox,
             outlet: line.outlet,
+            weather: args.weather,
+            seed: args.seed.wrapping_add((index as u64) << 32),
             wishes: Wishes {
                 stream: args.stream.clone(),
                 save: save.take(),
                 no_twcc: args.no_twcc,
+                settle: Duration::from_secs_f64(args.settle_seconds),
             },
         };
         let shared = shared.clone();
@@ -111,11 +116,18 @@ pub async fn run(args: &Args) -> anyhow::Result<Report> {
     let mut save_error = None;
     for (index, peer, viewer) in done {
         let viewer = viewer.with_context(|| format!("viewer {index}"))?;
-        save_error = save_error.or_else(|| viewer.save_error.as_ref().map(ToString::to_string));
-        accounts.push(Account::of(index, peer, &viewer, &addresses, args.clock, Moment::now()));
+        save_error = save_error.or_else(|| viewer.video.save_error.as_ref().map(ToString::to_string));
+        let reading = Reading {
+            own: &addresses,
+            clock: args.clock,
+            late_ms: args.late_ms,
+            end: Moment::now(),
+        };
+        accounts.push(Account::of(index, peer, &viewer, &reading));
     }
     let mut report = Report::of(joined.device, seconds, &shared.lag_ms.borrow(), accounts);
     report.statuses = heard;
+    report.network = (!args.weather.is_calm()).then_some(args.weather);
     report.missed = args.thresholds.missed(&report);
     if let Some(error) = &save_error {
         report.missed.push(format!("saving the stream: {error}"));
@@ -129,6 +141,9 @@ struct Task {
     at: Instant,
     inbox: mpsc::Receiver<Incoming>,
     outlet: Outlet,
+    weather: Weather,
+    /// Of the emulated network's luck.
+    seed: u64,
     wishes: Wishes,
 }
 
@@ -143,11 +158,12 @@ impl Task {
             _ = stop.wait_for(|stop| *stop) => {}
         }
         let addresses = sockets.addresses(&shared.addresses);
+        let mut link = Link::new(sockets, self.weather, self.seed);
         let mut viewer = Viewer::new(&addresses, self.wishes, Moment::now())?;
         loop {
             while let Some(action) = viewer.action() {
                 match action {
-                    Action::Transmit(transmit) => sockets.send(transmit.source, transmit.destination, &transmit.contents),
+                    Action::Transmit(transmit) => link.send(&transmit, Moment::now()),
                     Action::Publish(text) => {
                         if let Err(error) = self.outlet.send(text) {
                             tracing::warn!(%error, "a message to the device is lost");
@@ -158,7 +174,7 @@ impl Task {
             if viewer.ended() {
                 return Ok(viewer);
             }
-            let deadline = Instant::from_std(viewer.deadline());
+            let deadline = link.deadline().map_or(viewer.deadline(), |link| link.min(viewer.deadline()));
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => viewer.leave("the probe's run is over", Moment::now()),
@@ -167,23 +183,29 @@ impl Task {
                         viewer.message(&message.payload, Moment::now());
                     }
                 }
-                () = sockets.readable() => receive(&sockets, &mut viewer, shared),
-                () = tokio::time::sleep_until(deadline) => viewer.timeout(Moment::now()),
+                () = link.readable() => receive(&mut link, &mut viewer, shared),
+                () = tokio::time::sleep_until(Instant::from_std(deadline)) => {}
             }
             // A flood of datagrams must not starve the timers: they are looked at after every batch.
-            if viewer.deadline() <= Moment::now().mono && !viewer.ended() {
-                viewer.timeout(Moment::now());
+            let now = Moment::now();
+            link.pass(now, |source, destination, bytes, arrived| {
+                if !viewer.ended() {
+                    viewer.datagram(source, destination, bytes, arrived);
+                }
+            });
+            if viewer.deadline() <= now.mono && !viewer.ended() {
+                viewer.timeout(now);
             }
         }
     }
 }
 
-fn receive(sockets: &Sockets, viewer: &mut Viewer, shared: &Shared) {
+fn receive(link: &mut Link, viewer: &mut Viewer, shared: &Shared) {
     let mut lag_ms = shared.lag_ms.borrow_mut();
-    sockets.receive(|source, destination, bytes, arrived| {
-        lag_ms.push(Moment::now().ms_since(arrived));
-        viewer.datagram(source, destination, bytes, arrived);
-    });
+    link.receive(
+        |arrived| lag_ms.push(Moment::now().ms_since(arrived)),
+        |source, destination, bytes, arrived| viewer.datagram(source, destination, bytes, arrived),
+    );
 }
 
 /// The addresses to be offered: as the arguments say, else all but link-local ones.

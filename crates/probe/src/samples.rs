@@ -56,6 +56,13 @@ impl Samples {
         }
     }
 
+    /// How many values are greater than `limit`; beyond [`KEPT`] values an estimate.
+    pub fn above(&self, limit: f64) -> u64 {
+        let kept = self.values.len().max(1) as f64;
+        let above = self.values.iter().filter(|value| **value > limit).count() as f64;
+        (above / kept * self.count as f64).round() as u64
+    }
+
     /// Count, mean and nearest-rank percentiles; `None` without values.
     pub fn summary(&self) -> Option<Summary> {
         let mut sorted = self.values.clone();
@@ -92,6 +99,12 @@ impl Dice {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+
+    /// Whether something happens that happens so many times in a hundred.
+    pub fn percent(&mut self, chance: f64) -> bool {
+        let share = (self.throw() >> 11) as f64 / (1u64 << 53) as f64;
+        share * 100.0 < chance
     }
 
     /// A number from 0 up to, not including, `end`; 0 if `end` is 0.
@@ -133,6 +146,9 @@ mod tests {
         let summary = samples.summary().expect("there are values");
         assert_eq!((summary.count, summary.min, summary.max), (1_000_000, 0.0, 999_999.0));
         assert!((summary.p95 - 950_000.0).abs() < 10_000.0, "{summary:?}");
+        assert!(samples.above(899_999.5).abs_diff(100_000) < 10_000, "{}", samples.above(899_999.5));
+        assert_eq!((samples.above(-1.0), samples.above(1e6)), (1_000_000, 0));
+        assert_eq!(Samples::default().above(0.0), 0);
     }
 
     #[test]

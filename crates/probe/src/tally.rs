@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
+use std::time::Duration;
 
 use crate::assembler::{Assembled, Frame};
 use crate::moment::Moment;
@@ -41,7 +42,7 @@ pub struct Tally {
     pub frozen_ms: f64,
     /// When the first key frame was whole.
     pub first_key: Option<Moment>,
-    /// Receive moment on the local clock minus abs-capture-time, in milliseconds.
+    /// Receive moment on the local clock minus abs-capture-time, in milliseconds, of the pictures since it has settled.
     pub delay_ms: Samples,
     /// Distance of pictures as they became decodable, in milliseconds.
     pub interval_ms: Samples,
@@ -53,9 +54,20 @@ pub struct Tally {
     undecided: Vec<u64>,
     decodable: bool,
     hole: bool,
+    settle_ms: f64,
+    settled_whole: u64,
+    settled_lost: u64,
 }
 
 impl Tally {
+    /// An account whose delays and percentage of whole pictures count from so long after the first key frame on.
+    pub fn new(settle: Duration) -> Self {
+        Self {
+            settle_ms: settle.as_secs_f64() * 1e3,
+            ..Self::default()
+        }
+    }
+
     /// Enters what the assembler found, and writes whole pictures to `save`.
     ///
     /// # Errors
@@ -70,6 +82,12 @@ impl Tally {
             }
             Assembled::Frame(frame) => self.frame(frame, save),
         }
+    }
+
+    /// Pictures of which every packet came, in percent of those that were sent since it has settled.
+    pub fn whole_percent(&self) -> Option<f64> {
+        let sent = self.settled_whole + self.settled_lost;
+        (sent > 0).then(|| self.settled_whole as f64 * 100.0 / sent as f64)
     }
 
     /// Pictures a second that could be decoded, from the first key frame to `end`.
@@ -110,16 +128,23 @@ impl Tally {
         if !units.is_picture() {
             return Ok(if self.decodable { Verdict::Fine } else { Verdict::NeedsKeyFrame });
         }
+        let lost = self.lost;
         self.distance(frame.ticks);
+        let lost = self.lost - lost;
         let ready = self.ready.map_or(frame.arrived, |before| before.max(frame.arrived));
         self.ready = Some(ready);
-        if let Some(capture_ms) = frame.capture_ms {
-            self.delay_ms.push(ready.unix_ms - capture_ms);
-        }
         if units.is_key() {
             self.decodable = true;
             self.key_frames += 1;
             self.first_key.get_or_insert(ready);
+        }
+        let settled = self.first_key.is_some_and(|first| ready.ms_since(first) >= self.settle_ms);
+        if settled {
+            self.settled_whole += 1;
+            self.settled_lost += lost;
+            if let Some(capture_ms) = frame.capture_ms {
+                self.delay_ms.push(ready.unix_ms - capture_ms);
+            }
         }
         if !self.decodable {
             self.undecodable += 1;
@@ -275,6 +300,30 @@ mod tests {
         assert_eq!(delay.count, 300);
         assert!((delay.p50 - 20.0).abs() < 0.1 && (delay.max - 20.0).abs() < 0.1, "{delay:?}");
         assert_eq!(tally.nominal_ticks(), Some(3_000));
+    }
+
+    #[test]
+    fn pictures_that_were_lost_count_against_those_that_are_whole() {
+        assert_eq!(run("").0.whole_percent(), None);
+        assert_eq!(run("KDDDDDDDDD").0.whole_percent(), Some(100.0));
+        let (tally, ..) = run("KDDDDDDDDDDDDDDDDHDK");
+        assert_eq!(tally.whole_percent(), Some(95.0), "what came after the loss was whole too");
+    }
+
+    #[test]
+    fn delays_count_from_so_long_after_the_first_key_frame_on() {
+        for (settle_ms, counted) in [(0, 60), (500, 45), (1_900, 3), (3_000, 0)] {
+            let start = Moment::now();
+            let mut tally = Tally::new(Duration::from_millis(settle_ms));
+            for n in 0..60 {
+                let units = if n == 0 { NalUnits::read(KEY) } else { NalUnits::read(DELTA) };
+                tally.enter(&frame(n, start, units), None).expect("nothing is written");
+            }
+            assert_eq!(tally.whole_percent(), (counted > 0).then_some(100.0));
+            let summary = tally.delay_ms.summary();
+            assert_eq!(summary.map_or(0, |it| it.count), counted, "{settle_ms} ms");
+            assert_eq!(tally.shown, 60, "all pictures are accounted for");
+        }
     }
 
     #[test]

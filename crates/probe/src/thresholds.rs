@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::report::{Report, ViewerReport};
+use crate::samples::Summary;
 
 /// Limits; one that is not given is not checked, but for `max_failed`.
 #[derive(Clone, Debug, Default, Args)]
@@ -29,12 +30,21 @@ pub struct Thresholds {
     /// Pictures the device left out (jumps of the RTP timestamp without a lost packet), for every viewer.
     #[arg(long, value_name = "N")]
     pub max_skipped_frames: Option<u64>,
+    /// Pictures of which every packet came, in percent of those that were sent (from --settle-seconds on), for every viewer.
+    #[arg(long, value_name = "PERCENT")]
+    pub min_whole_percent: Option<f64>,
+    /// Pictures that were late (--late-ms), for every viewer.
+    #[arg(long, value_name = "N")]
+    pub max_late_frames: Option<u64>,
     /// Freezes, for every viewer.
     #[arg(long, value_name = "N")]
     pub max_freezes: Option<u64>,
     /// From capture to the whole picture received, p95 over all pictures of all viewers, in milliseconds.
     #[arg(long, value_name = "MS")]
     pub max_latency_p95_ms: Option<f64>,
+    /// The same, p99.
+    #[arg(long, value_name = "MS")]
+    pub max_latency_p99_ms: Option<f64>,
 }
 
 impl Thresholds {
@@ -50,22 +60,28 @@ impl Thresholds {
                 self.max_failed
             ));
         }
-        let mut p95 = |what: &str, unit: Option<f64>, limit: Option<f64>| match (unit, limit) {
-            (Some(value), Some(limit)) if value > limit => missed.push(format!("{what}: p95 is {value:.1} ms, at most {limit} ms wanted")),
-            (None, Some(limit)) => missed.push(format!("{what}: not measured, at most {limit} ms wanted")),
-            (Some(_) | None, _) => {}
-        };
-        p95(
-            "offer to first key frame",
-            report.offer_to_key_ms.map(|it| it.p95),
-            self.max_first_key_p95_ms,
-        );
-        p95(
-            "hello to first key frame",
-            report.hello_to_key_ms.map(|it| it.p95),
-            self.max_hello_first_key_p95_ms,
-        );
-        p95("latency", report.latency_ms.map(|it| it.p95), self.max_latency_p95_ms);
+        let p95 = |it: Summary| it.p95;
+        let percentiles = [
+            (
+                "offer to first key frame: p95",
+                report.offer_to_key_ms.map(p95),
+                self.max_first_key_p95_ms,
+            ),
+            (
+                "hello to first key frame: p95",
+                report.hello_to_key_ms.map(p95),
+                self.max_hello_first_key_p95_ms,
+            ),
+            ("latency: p95", report.latency_ms.map(p95), self.max_latency_p95_ms),
+            ("latency: p99", report.latency_ms.map(|it| it.p99), self.max_latency_p99_ms),
+        ];
+        for (what, value, limit) in percentiles {
+            match (value, limit) {
+                (Some(value), Some(limit)) if value > limit => missed.push(format!("{what} is {value:.1} ms, at most {limit} ms wanted")),
+                (None, Some(limit)) => missed.push(format!("{what} was not measured, at most {limit} ms wanted")),
+                (Some(_) | None, _) => {}
+            }
+        }
         for viewer in &report.per_viewer {
             let name = viewer.viewer;
             if let Some(limit) = self.min_fps
@@ -84,14 +100,26 @@ impl Thresholds {
                     viewer.frames_shown
                 ));
             }
+            if let Some(limit) = self.min_whole_percent
+                && viewer.whole_percent.is_none_or(|percent| percent < limit)
+            {
+                missed.push(format!(
+                    "viewer {name}: {:.2} % of the pictures came whole, at least {limit} % wanted",
+                    viewer.whole_percent.unwrap_or(0.0)
+                ));
+            }
+            if self.max_late_frames.is_some() && viewer.latency_ms.is_none() {
+                missed.push(format!("viewer {name}: whether pictures were late was not measured"));
+            }
             type Count = fn(&ViewerReport) -> u64;
-            let counts: [(&str, Count, Option<u64>); 3] = [
+            let counts: [(&str, Count, Option<u64>); 4] = [
                 (
                     "pictures lost or undecodable",
                     |it| it.frames_lost + it.frames_undecodable,
                     self.max_lost_frames,
                 ),
                 ("pictures left out by the device", |it| it.frames_skipped, self.max_skipped_frames),
+                ("late pictures", |it| it.frames_late, self.max_late_frames),
                 ("freezes", |it| it.freezes, self.max_freezes),
             ];
             for (what, count, limit) in counts {
@@ -125,6 +153,9 @@ mod tests {
                 frames_lost: 1,
                 frames_undecodable: 2,
                 frames_skipped: 4,
+                frames_late: 5,
+                whole_percent: Some(99.6),
+                latency_ms: summary(40.0),
                 freezes: 1,
                 ..ViewerReport::default()
             }],
@@ -137,16 +168,19 @@ mod tests {
 
     #[test]
     fn each_limit_is_met_at_its_value_and_missed_beyond_it() {
-        let upper: [(Set, f64); 6] = [
+        let upper: [(Set, f64); 8] = [
             (|it, limit| it.max_first_key_p95_ms = Some(limit), 120.0),
             (|it, limit| it.max_hello_first_key_p95_ms = Some(limit), 140.0),
             (|it, limit| it.max_latency_p95_ms = Some(limit), 40.0),
+            (|it, limit| it.max_latency_p99_ms = Some(limit), 40.0),
+            (|it, limit| it.max_late_frames = Some(limit as u64), 5.0),
             (|it, limit| it.max_lost_frames = Some(limit as u64), 3.0),
             (|it, limit| it.max_skipped_frames = Some(limit as u64), 4.0),
             (|it, limit| it.max_freezes = Some(limit as u64), 1.0),
         ];
-        let lower: [(Set, f64); 2] = [
+        let lower: [(Set, f64); 3] = [
             (|it, limit| it.min_fps = Some(limit), 29.9),
+            (|it, limit| it.min_whole_percent = Some(limit), 99.6),
             (|it, limit| it.min_frames = Some(limit as u64), 299.0),
         ];
         for ((set, value), beyond) in upper.into_iter().map(|it| (it, -1.0)).chain(lower.into_iter().map(|it| (it, 1.0))) {

@@ -5,37 +5,20 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use peercam::protocol::{Candidates, Close, Hello, HelloReply, Id, Message, Offer, OfferReply, Playout, Reply, Request, VERSION};
-use serde_json::Value;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid};
 use str0m::net::{Protocol, Receive, Transmit};
-use str0m::rtp::{Extension, ExtensionMap, RtpPacket};
+use str0m::rtp::{Extension, ExtensionMap};
 use str0m::stats::{CandidatePairStats, MediaIngressStats};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc};
 
-use crate::assembler::{Assembler, Packet};
 use crate::control::Control;
+use crate::dialogue::{Dialogue, Failure, Heard};
 use crate::moment::Moment;
-use crate::tally::{Tally, Verdict};
-
-/// A request is sent again, with the same id, if it is not answered in this time: the broker may have lost it.
-const RETRY: Duration = Duration::from_secs(3);
-
-/// After this time without an answer the viewer gives up.
-const PATIENCE: Duration = Duration::from_secs(15);
-
-/// How long an offer is good for, from when it is sent.
-const OFFER_LIFE_MS: u64 = 15_000;
-
-/// As long as the device coalesces requests of all viewers; asking more often would not help.
-const PLI_INTERVAL: Duration = Duration::from_millis(300);
+use crate::video::Video;
 
 /// A device that hangs up usually says why over MQTT, which is slower than the connection itself.
 const LAST_WORD: Duration = Duration::from_millis(500);
-
-/// Candidates of the device that are kept until the session's id is known.
-const EARLY_CANDIDATES: usize = 64;
 
 /// The moments of one viewer's join, as far as they came.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,19 +31,6 @@ pub struct Milestones {
     pub ended: Option<Moment>,
 }
 
-/// Why a viewer saw its end before the run's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// No reply to `session.hello`: nobody is there.
-    Unreachable,
-    /// The device refused; its own words.
-    Refused(String),
-    /// The device closed the session; its own words.
-    Closed(String),
-    /// Something broke.
-    Broken(String),
-}
-
 /// What a viewer is to ask for.
 #[derive(Default)]
 pub struct Wishes {
@@ -70,6 +40,8 @@ pub struct Wishes {
     pub save: Option<Box<dyn Write>>,
     /// Offer no transport-wide feedback, as viewers that know none.
     pub no_twcc: bool,
+    /// How long after the first key frame latency is not yet counted.
+    pub settle: Duration,
 }
 
 /// What a viewer wants to have done.
@@ -80,53 +52,25 @@ pub enum Action {
     Publish(String),
 }
 
-enum Stage {
-    Hello,
-    Offered { hello: HelloReply },
-    Joined { session: String },
-    Ended,
-}
-
-struct Waiting {
-    id: u64,
-    text: String,
-    since: Instant,
-    again: Instant,
-}
-
 /// One viewer.
 pub struct Viewer {
     pub milestones: Milestones,
     pub failure: Option<Failure>,
-    pub tally: Tally,
+    pub video: Video,
     pub control: Control,
-    pub plis: u64,
     pub datagram_bytes: u64,
-    pub video_bytes: u64,
-    pub packets: u64,
     pub ingress: Option<MediaIngressStats>,
     pub pair: Option<CandidatePairStats>,
-    /// What stands in the way of saving, if anything.
-    pub save_error: Option<std::io::Error>,
     rtc: Rtc,
     rtc_deadline: Instant,
     mid: Mid,
     pending: Option<SdpPendingOffer>,
-    sdp: String,
-    stream: Option<String>,
     local: Vec<Candidate>,
     remote: HashMap<SocketAddr, String>,
-    early: Vec<Candidates>,
-    stage: Stage,
-    waiting: Option<Waiting>,
-    next_id: u64,
-    assembler: Assembler,
-    pli_wanted: bool,
-    pli_after: Option<Instant>,
+    dialogue: Dialogue,
     /// The connection has ended, as far as it tells itself; the device's own reason is waited for until then.
     hung_up: Option<(Instant, Failure)>,
-    save: Option<Box<dyn Write>>,
-    actions: VecDeque<Action>,
+    transmits: VecDeque<Transmit>,
 }
 
 impl Viewer {
@@ -159,33 +103,20 @@ impl Viewer {
                 ..Milestones::default()
             },
             failure: None,
-            tally: Tally::default(),
+            video: Video::new(wishes.settle, wishes.save),
             control: Control::new(channel),
-            plis: 0,
             datagram_bytes: 0,
-            video_bytes: 0,
-            packets: 0,
             ingress: None,
             pair: None,
-            save_error: None,
             rtc,
             rtc_deadline: now.mono,
             mid,
             pending: Some(pending),
-            sdp: offer.to_sdp_string(),
-            stream: wishes.stream,
             local: Vec::new(),
             remote: HashMap::new(),
-            early: Vec::new(),
-            stage: Stage::Hello,
-            waiting: None,
-            next_id: 0,
-            assembler: Assembler::default(),
-            pli_wanted: false,
-            pli_after: None,
+            dialogue: Dialogue::new(offer.to_sdp_string(), wishes.stream, now),
             hung_up: None,
-            save: wishes.save,
-            actions: VecDeque::new(),
+            transmits: VecDeque::new(),
         };
         viewer.drain(now);
         for address in addresses {
@@ -193,16 +124,13 @@ impl Viewer {
             viewer.local.extend(viewer.rtc.add_local_candidate(candidate).cloned());
             viewer.drain(now);
         }
-        viewer.ask("session.hello", &Hello { version: VERSION }, now);
         Ok(viewer)
     }
 
-    /// Takes a message of the device that came over MQTT.
+    /// Takes a message of the device.
     pub fn message(&mut self, bytes: &[u8], now: Moment) {
-        match Message::parse(bytes) {
-            Ok(Message::Reply(reply)) => self.reply(reply, now),
-            Ok(Message::Notification(note)) => self.notification(&note.method, note.params, now),
-            Ok(Message::Request(_)) | Err(_) => tracing::debug!("a message that is neither reply nor notification"),
+        if let Some(heard) = self.dialogue.message(bytes, now) {
+            self.heard(heard, now);
         }
     }
 
@@ -222,51 +150,43 @@ impl Viewer {
         let result = self.rtc.handle_input(Input::Timeout(now.mono));
         self.check("a WebRTC timer", result.map_err(|error| error.to_string()), now);
         self.drain(now);
-        self.retry(now);
+        if let Some(heard) = self.dialogue.timeout(now) {
+            self.heard(heard, now);
+        }
         if let Some((_, failure)) = self.hung_up.take_if(|(until, _)| now.mono >= *until) {
             self.end(Some(failure), now);
         }
         self.control.timeout(now);
-        self.assemble(now);
+        self.video.timeout(now);
         self.drain(now);
     }
 
     /// When [`Viewer::timeout`] wants to be called.
     pub fn deadline(&self) -> Instant {
         let own = [
-            self.assembler.deadline(),
+            self.video.deadline(),
             self.control.deadline(),
             self.hung_up.as_ref().map(|(until, _)| *until),
-            self.waiting.as_ref().map(|waiting| waiting.again),
+            self.dialogue.deadline(),
         ];
         own.into_iter().flatten().fold(self.rtc_deadline, Instant::min)
     }
 
     /// The next thing to do, if any.
     pub fn action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let transmit = self.transmits.pop_front().map(Action::Transmit);
+        transmit.or_else(|| self.dialogue.speak().map(Action::Publish))
     }
 
     /// Leaves, telling the device.
     pub fn leave(&mut self, reason: &str, now: Moment) {
-        if let Stage::Joined { session } = &self.stage {
-            let close = Close {
-                session: session.clone(),
-                reason: reason.to_owned(),
-            };
-            self.publish(Message::notification("session.close", &close).to_json());
-        }
+        self.dialogue.leave(reason);
         self.end(None, now);
     }
 
     /// Whether it is over, by whoever's will.
     pub fn ended(&self) -> bool {
-        matches!(self.stage, Stage::Ended)
-    }
-
-    /// Packets that came after they had been given up.
-    pub fn late_packets(&self) -> u64 {
-        self.assembler.late()
+        self.milestones.ended.is_some()
     }
 
     /// What kind of candidate the device's `address` is, in SDP's words; `prflx` if it was never told.
@@ -279,159 +199,45 @@ impl Viewer {
         self.pair.as_ref().is_some_and(|pair| addresses.contains(&pair.remote.addr.ip()))
     }
 
-    fn publish(&mut self, text: String) {
-        self.actions.push_back(Action::Publish(text));
-    }
-
-    fn ask(&mut self, method: &str, params: &impl serde::Serialize, now: Moment) {
-        self.next_id += 1;
-        let request = Message::Request(Request {
-            id: Id::Number(self.next_id),
-            method: method.to_owned(),
-            params: serde_json::to_value(params).unwrap_or_default(),
-        });
-        let text = request.to_json();
-        self.waiting = Some(Waiting {
-            id: self.next_id,
-            text: text.clone(),
-            since: now.mono,
-            again: now.mono + RETRY,
-        });
-        self.publish(text);
-    }
-
-    fn retry(&mut self, now: Moment) {
-        let Some(waiting) = &mut self.waiting else { return };
-        if now.mono >= waiting.since + PATIENCE {
-            let failure = match &self.stage {
-                Stage::Hello => Failure::Unreachable,
-                Stage::Offered { .. } | Stage::Joined { .. } | Stage::Ended => {
-                    Failure::Broken(format!("session.offer was not answered within {} s", PATIENCE.as_secs()))
-                }
-            };
-            self.end(Some(failure), now);
-        } else if now.mono >= waiting.again {
-            waiting.again = now.mono + RETRY;
-            let text = waiting.text.clone();
-            self.publish(text);
-        }
-    }
-
-    fn reply(&mut self, reply: Reply, now: Moment) {
-        let waiting = self.waiting.take_if(|waiting| reply.id == Some(Id::Number(waiting.id)));
-        if waiting.is_none() {
-            return;
-        }
-        match (std::mem::replace(&mut self.stage, Stage::Ended), reply.result) {
-            (Stage::Hello, Ok(result)) => match serde_json::from_value::<HelloReply>(result) {
-                Ok(hello) => {
-                    self.milestones.hello_reply = Some(now);
-                    self.milestones.offer = Some(now);
-                    self.offer(hello, now);
-                }
-                Err(error) => self.end(Some(Failure::Broken(format!("reading the reply to session.hello: {error}"))), now),
-            },
-            (Stage::Offered { hello }, Err(error)) if error.code == peercam::protocol::ErrorCode::Expired.number() => {
-                let data = error.data.as_ref();
-                let nonce = data.and_then(|data| data.get("nonce")).and_then(Value::as_str);
-                let clock_ms = data.and_then(|data| data.get("clock_ms")).and_then(Value::as_u64);
-                match (nonce, clock_ms) {
-                    (Some(nonce), Some(clock_ms)) if nonce != hello.nonce => {
-                        let nonce = nonce.to_owned();
-                        self.offer(HelloReply { nonce, clock_ms, ..hello }, now);
-                    }
-                    _ => self.end(Some(Failure::Refused(error.to_string())), now),
-                }
+    fn heard(&mut self, heard: Heard, now: Moment) {
+        match heard {
+            Heard::Hello => {
+                self.milestones.hello_reply = Some(now);
+                self.milestones.offer = Some(now);
             }
-            (Stage::Offered { .. }, Ok(result)) => match serde_json::from_value::<OfferReply>(result) {
-                Ok(reply) => self.answer(reply, now),
-                Err(error) => self.end(Some(Failure::Broken(format!("reading the reply to session.offer: {error}"))), now),
-            },
-            (Stage::Hello | Stage::Offered { .. }, Err(error)) => {
-                let reason = error.data.as_ref().and_then(|data| data.get("reason")).and_then(Value::as_str);
-                let refusal = format!("{} ({})", error.message, reason.unwrap_or("no reason named"));
-                self.end(Some(Failure::Refused(refusal)), now);
-            }
-            (stage @ (Stage::Joined { .. } | Stage::Ended), _) => self.stage = stage,
+            Heard::Answer(sdp) => self.answer(&sdp, now),
+            Heard::Candidates(candidates) => self.candidates(&candidates, now),
+            Heard::Ended(failure) => self.end(Some(failure), now),
         }
     }
 
-    /// Sends the offer in the moment in which the device's clock was learned.
-    fn offer(&mut self, hello: HelloReply, now: Moment) {
-        let offer = Offer {
-            nonce: hello.nonce.clone(),
-            expires_ms: hello.clock_ms.saturating_add(OFFER_LIFE_MS),
-            sdp: self.sdp.clone(),
-            session: None,
-            stream: self.stream.clone(),
-            playout: Playout::Realtime,
-        };
-        self.stage = Stage::Offered { hello };
-        self.ask("session.offer", &offer, now);
-    }
-
-    fn answer(&mut self, reply: OfferReply, now: Moment) {
+    fn answer(&mut self, sdp: &str, now: Moment) {
         self.milestones.answer = Some(now);
-        self.remember(&reply.sdp);
+        self.remember(sdp);
         let Some(pending) = self.pending.take() else { return };
-        let accepted = SdpAnswer::from_sdp_string(&reply.sdp)
+        let accepted = SdpAnswer::from_sdp_string(sdp)
             .map_err(|error| error.to_string())
             .and_then(|answer| self.rtc.sdp_api().accept_answer(pending, answer).map_err(|error| error.to_string()));
-        let session = reply.session;
-        self.stage = Stage::Joined { session: session.clone() };
         self.check("taking the device's answer", accepted, now);
         self.drain(now);
         if self.ended() {
             return;
         }
         let candidates = self.local.iter().map(Candidate::to_sdp_string).collect();
-        for candidates in [candidates, Vec::new()] {
-            let trickle = Candidates {
-                session: session.clone(),
-                candidates,
-            };
-            self.publish(Message::notification("session.candidates", &trickle).to_json());
-        }
-        for early in std::mem::take(&mut self.early) {
-            self.candidates(early, now);
-        }
+        let early = self.dialogue.tell_candidates(candidates);
+        self.candidates(&early, now);
     }
 
-    fn notification(&mut self, method: &str, params: Value, now: Moment) {
-        match method {
-            "session.candidates" => {
-                if let Ok(candidates) = serde_json::from_value(params) {
-                    self.candidates(candidates, now);
+    fn candidates(&mut self, candidates: &[String], now: Moment) {
+        for line in candidates {
+            self.remember(line);
+            match Candidate::from_sdp_string(line) {
+                Ok(candidate) => {
+                    self.rtc.add_remote_candidate(candidate);
+                    self.drain(now);
                 }
+                Err(error) => tracing::debug!(%error, "a candidate that can't be used"),
             }
-            "session.close" => {
-                let Ok(close) = serde_json::from_value::<Close>(params) else {
-                    return;
-                };
-                if matches!(&self.stage, Stage::Joined { session } if *session == close.session) {
-                    self.end(Some(Failure::Closed(close.reason)), now);
-                }
-            }
-            other => tracing::debug!(method = other, "unknown notification"),
-        }
-    }
-
-    fn candidates(&mut self, trickle: Candidates, now: Moment) {
-        match &self.stage {
-            Stage::Joined { session } if *session == trickle.session => {
-                for line in &trickle.candidates {
-                    self.remember(line);
-                    match Candidate::from_sdp_string(line) {
-                        Ok(candidate) => {
-                            self.rtc.add_remote_candidate(candidate);
-                            self.drain(now);
-                        }
-                        Err(error) => tracing::debug!(%error, "a candidate that can't be used"),
-                    }
-                }
-            }
-            Stage::Offered { .. } if self.early.len() < EARLY_CANDIDATES => self.early.push(trickle),
-            Stage::Hello | Stage::Offered { .. } | Stage::Joined { .. } | Stage::Ended => {}
         }
     }
 
@@ -449,7 +255,7 @@ impl Viewer {
     fn drain(&mut self, now: Moment) {
         loop {
             match self.rtc.poll_output() {
-                Ok(Output::Transmit(transmit)) => self.actions.push_back(Action::Transmit(transmit)),
+                Ok(Output::Transmit(transmit)) => self.transmits.push_back(transmit),
                 Ok(Output::Event(event)) => self.event(event, now),
                 Ok(Output::Timeout(at)) => {
                     self.rtc_deadline = at;
@@ -484,7 +290,7 @@ impl Viewer {
             }
             return true;
         }
-        if !self.pli_wanted || self.pli_after.is_some_and(|after| now.mono < after) {
+        if !self.video.needs_key_frame(now) {
             return false;
         }
         let mut api = self.rtc.direct_api();
@@ -492,9 +298,7 @@ impl Viewer {
             return false;
         };
         stream.request_keyframe(KeyframeRequestKind::Pli);
-        self.pli_wanted = false;
-        self.pli_after = Some(now.mono + PLI_INTERVAL);
-        self.plis += 1;
+        self.video.asked(now);
         true
     }
 
@@ -510,7 +314,7 @@ impl Viewer {
                 );
             }
             Event::Closed => self.hang_up(Failure::Closed("without a word".to_owned()), now),
-            Event::RtpPacket(packet) => self.packet(packet, now),
+            Event::RtpPacket(packet) => self.video.packet(packet, now),
             Event::ChannelOpen(channel, label) => self.control.opened(channel, &label, now),
             Event::ChannelData(data) => {
                 if let Some(close) = self.control.message(&data.data, now) {
@@ -521,35 +325,6 @@ impl Viewer {
             Event::PeerStats(stats) => self.pair = stats.selected_candidate_pair.or_else(|| self.pair.take()),
             // str0m's list is open and has nothing else that a receiver measures.
             _ => {}
-        }
-    }
-
-    fn packet(&mut self, packet: RtpPacket, now: Moment) {
-        self.packets += 1;
-        self.video_bytes += packet.payload.len() as u64;
-        let capture = packet.header.ext_vals.abs_capture_time;
-        self.assembler.push(Packet {
-            seq: *packet.seq_no,
-            ticks: packet.time.numer(),
-            marker: packet.header.marker,
-            capture_ms: capture.and_then(|stamp| {
-                let unix = stamp.capture_time.duration_since(std::time::UNIX_EPOCH).ok()?;
-                Some(unix.as_secs_f64() * 1e3)
-            }),
-            payload: packet.payload,
-            arrived: now,
-        });
-        self.assemble(now);
-    }
-
-    fn assemble(&mut self, now: Moment) {
-        while let Some(assembled) = self.assembler.poll(now.mono) {
-            let save = self.save.as_mut().map(|save| &mut **save as &mut dyn Write);
-            match self.tally.enter(&assembled, save) {
-                Ok(Verdict::Fine) => self.pli_wanted = false,
-                Ok(Verdict::NeedsKeyFrame) => self.pli_wanted = true,
-                Err(error) => (self.save, self.save_error) = (None, Some(error)),
-            }
         }
     }
 
@@ -565,19 +340,15 @@ impl Viewer {
         }
         self.milestones.ended = Some(now);
         self.failure = failure;
-        self.stage = Stage::Ended;
-        self.waiting = None;
-        self.tally.finish(now);
-        if let Some(mut save) = self.save.take() {
-            self.save_error = save.flush().err();
-        }
+        self.dialogue.end();
+        self.video.finish(now);
         if self.rtc.close().is_err() {
             self.rtc.disconnect();
         }
         // What DTLS and SCTP say at the end; events no longer matter.
         while let Ok(output) = self.rtc.poll_output() {
             match output {
-                Output::Transmit(transmit) => self.actions.push_back(Action::Transmit(transmit)),
+                Output::Transmit(transmit) => self.transmits.push_back(transmit),
                 Output::Event(_) => {}
                 Output::Timeout(_) => break,
             }

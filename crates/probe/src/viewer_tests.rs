@@ -15,9 +15,10 @@ use str0m::rtp::{AbsCaptureTime, Extension, ExtensionValues, RtpWrite};
 use str0m::{Candidate, Event, Input, Output, Rtc};
 
 use crate::args::ClockChoice;
+use crate::dialogue::Failure;
 use crate::moment::Moment;
-use crate::report::Account;
-use crate::viewer::{Action, Failure, Viewer, Wishes};
+use crate::report::{Account, Reading};
+use crate::viewer::{Action, Viewer, Wishes};
 
 const VIEWER: &str = "10.0.0.2:5000";
 const DEVICE: &str = "10.0.0.1:7000";
@@ -352,7 +353,13 @@ impl World {
     }
 
     fn report(&self, choice: ClockChoice) -> crate::report::ViewerReport {
-        Account::of(0, "p".to_owned(), &self.viewer, &[], choice, self.now).report
+        let reading = Reading {
+            own: &[],
+            clock: choice,
+            late_ms: 250.0,
+            end: self.now,
+        };
+        Account::of(0, "p".to_owned(), &self.viewer, &reading).report
     }
 }
 
@@ -407,7 +414,7 @@ fn a_viewer_joins_measures_and_saves_every_nal_unit() {
 #[test]
 fn a_loss_that_no_retransmission_repairs_is_counted_and_ends_with_a_requested_key_frame() {
     let mut world = World::new(None);
-    world.run(4_000.0, |world| world.viewer.tally.shown >= 60);
+    world.run(4_000.0, |world| world.viewer.video.tally.shown >= 60);
     let mid = world.device.mid.expect("the device sends video");
     let mut api = world.device.rtc.direct_api();
     api.stream_tx_by_mid(mid, None)
@@ -439,8 +446,8 @@ fn an_offer_that_expired_is_sent_again_with_the_new_nonce() {
         .with("nonce", json!("n2"))
         .with("clock_ms", json!(90_000));
     world.device.refusals.push_back(expired);
-    world.run(2_000.0, |world| world.viewer.tally.shown > 0);
-    assert!(world.viewer.tally.shown > 0, "the second offer leads to a picture");
+    world.run(2_000.0, |world| world.viewer.video.tally.shown > 0);
+    assert!(world.viewer.video.tally.shown > 0, "the second offer leads to a picture");
     assert_eq!(
         (&world.device.offers[0]["nonce"], &world.device.offers[0]["expires_ms"]),
         (&json!("n1"), &json!(20_000))
@@ -463,7 +470,7 @@ fn a_refusal_and_a_close_are_shown_in_the_devices_words() {
     );
 
     let mut world = World::new(None);
-    world.run(2_000.0, |world| world.viewer.tally.shown > 0);
+    world.run(2_000.0, |world| world.viewer.video.tally.shown > 0);
     for (session, ended) in [("another", false), ("s1", true)] {
         let close = json!({ "jsonrpc": "2.0", "method": "session.close", "params": { "session": session, "reason": "shutting down" } });
         world.viewer.message(close.to_string().as_bytes(), world.now);
@@ -496,7 +503,7 @@ fn nobody_there_is_asked_again_and_then_given_up() {
 #[test]
 fn garbage_from_outside_changes_nothing() {
     let mut world = World::new(None);
-    world.run(2_000.0, |world| world.viewer.tally.shown > 0);
+    world.run(2_000.0, |world| world.viewer.video.tally.shown > 0);
     for text in [
         "",
         "{",
@@ -514,17 +521,17 @@ fn garbage_from_outside_changes_nothing() {
             .viewer
             .datagram(address("10.9.9.9:9"), address(VIEWER), &bytes[..3], world.now);
     }
-    let before = world.viewer.tally.shown;
+    let before = world.viewer.video.tally.shown;
     world.run(500.0, |_| false);
     assert_eq!(world.viewer.failure, None);
-    assert!(world.viewer.tally.shown >= before + 13, "pictures go on");
+    assert!(world.viewer.video.tally.shown >= before + 13, "pictures go on");
 }
 
 #[test]
 fn a_device_that_hangs_up_has_half_a_second_to_say_why() {
     for word in [Some("restarting"), None] {
         let mut world = World::new(None);
-        world.run(2_000.0, |world| world.viewer.tally.shown > 0);
+        world.run(2_000.0, |world| world.viewer.video.tally.shown > 0);
         world.device.rtc.close().expect("a sender that can leave");
         world.run(200.0, |_| false);
         assert_eq!(world.viewer.failure, None, "the reason may still come");
