@@ -14,8 +14,17 @@ mod machine;
 mod process;
 
 #[allow(dead_code, reason = "the tests use the rest of it")]
+#[path = "../../tests/session/film.rs"]
+mod film;
+#[allow(dead_code, reason = "the tests use the rest of it")]
 #[path = "../../tests/session/pair.rs"]
 mod pair;
+#[allow(dead_code, reason = "the tests use the rest of it")]
+#[path = "../../tests/session/setup.rs"]
+mod setup;
+#[allow(dead_code, reason = "the tests use the rest of it")]
+#[path = "../../tests/session/wire.rs"]
+mod wire;
 
 use std::path::Path;
 
