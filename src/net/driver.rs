@@ -37,6 +37,10 @@ const INTERFACES_EVERY: Duration = Duration::from_secs(5);
 /// Batches of one socket in a row, so that a flood on one leaves the others their turn.
 const BATCHES_A_TURN: usize = 16;
 
+/// So much is encrypted before it is sent: the kernel's code and ours in turn for each viewer would push each other out of the
+/// processor's caches, and all viewers before the first send would keep that one waiting.
+const FLUSH_BYTES: usize = 128 * 1024;
+
 /// Each viewer sends some dozens of small datagrams a second, mostly feedback, and each costs more in waking up than in being
 /// read. So the sockets rest for this long per viewer after they were read; with one viewer that is as good as nothing.
 const REST_PER_VIEWER: Duration = Duration::from_micros(20);
@@ -150,9 +154,12 @@ impl Driver {
             changed.dedup();
             for key in changed {
                 self.sessions.advance(key, AHEAD, &self.clock);
-                self.transmit();
                 self.reschedule(key);
+                if self.sessions.datagrams().bytes() >= FLUSH_BYTES {
+                    self.transmit();
+                }
             }
+            self.transmit();
             self.wait();
         }
     }

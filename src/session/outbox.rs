@@ -63,6 +63,12 @@ impl Datagrams {
         self.entries.extend(self.lengths.drain(..).map(|length| Entry { route, length }));
     }
 
+    /// The bytes of all together.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
