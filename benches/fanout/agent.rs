@@ -21,7 +21,10 @@ impl Agent {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let broker = format!("tcp://127.0.0.1:{port}");
         let settings = folder.join("mosquitto.conf");
-        std::fs::write(&settings, format!("listener {port} 127.0.0.1\nallow_anonymous true\n"))?;
+        std::fs::write(
+            &settings,
+            format!("listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n"),
+        )?;
         let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
         let mosquitto = Running::start(
             Command::new("mosquitto")

@@ -28,6 +28,9 @@ pub trait Source: Send {
     /// The device is gone, or its stream cannot be carried by WebRTC.
     fn next(&mut self) -> Result<Option<AccessUnit>, CaptureError>;
 
+    /// Waits until the next picture is due, where the source makes it itself: what viewers ask for meanwhile is in time for it.
+    fn wait(&mut self) {}
+
     /// Does what the viewers want, from the next picture on. A source that cannot steer its encoder ignores it.
     ///
     /// # Errors

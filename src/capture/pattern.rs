@@ -60,8 +60,11 @@ impl Pattern {
 }
 
 impl Source for Pattern {
-    fn next(&mut self) -> Result<Option<AccessUnit>, CaptureError> {
+    fn wait(&mut self) {
         self.pacer.wait();
+    }
+
+    fn next(&mut self) -> Result<Option<AccessUnit>, CaptureError> {
         let (captured, wall) = (Instant::now(), SystemTime::now());
         let time = self.timeline.stamp(captured);
         let frame = self.card.draw(self.number, wall, captured, time);
@@ -129,6 +132,7 @@ mod tests {
                     })
                     .expect("a key frame can be forced");
             }
+            pattern.wait();
             let unit = pattern.next().expect("the pattern runs").expect("no picture is skipped");
             assert_eq!(unit.key, n == 0 || n == 20, "picture {n}");
             assert!(Some(unit.time) > last, "time goes on");

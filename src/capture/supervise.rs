@@ -82,6 +82,7 @@ impl Supervised<'_> {
         });
         let mut skipped = 0;
         while !stop.load(Ordering::Relaxed) {
+            source.wait();
             if let Some(target) = target.take().or_else(|| self.targets.take(Instant::now())) {
                 self.bitrate = target.bitrate.or(self.bitrate);
                 if let Err(error) = source.apply(target) {

@@ -184,6 +184,10 @@ impl Dispatcher {
             );
             return Err(RpcError::new(ErrorCode::InvalidParams, sentence));
         }
+        // The offer follows within milliseconds. Asked for now, the key frame is there when the connection is.
+        if let Some(stream) = self.streams.first() {
+            stream.target().request_key_frame();
+        }
         let announcement = &self.announcement;
         result(&HelloReply {
             version: VERSION,

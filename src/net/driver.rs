@@ -132,6 +132,8 @@ struct Driver {
 
 impl Driver {
     fn run(mut self) {
+        // The first random number gathers entropy for tens of milliseconds; no viewer shall wait for it.
+        let _ = aws_lc_rs::rand::fill(&mut [0; 16]);
         loop {
             self.clock = read_clock();
             let mut changed = Vec::new();
