@@ -5,6 +5,8 @@
 set -euo pipefail
 # shellcheck source=tests/soak/common.sh
 . "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/common.sh"
+# shellcheck source=tests/soak/mixed.sh
+. tests/soak/mixed.sh
 
 minutes=${1:-30}
 cargo build --workspace --locked
@@ -43,6 +45,8 @@ coming_and_going() {
   [ $((after - before)) -lt 8192 ]
 }
 section "2,000 sessions come and go" coming_and_going 40
+
+section "20 minutes of viewers, with camera and broker lost now and then" mixed "${PEERCAM_MIXED_MINUTES:-20}"
 
 section "a day of virtual time, 10,000 viewers come and go" \
   cargo test --workspace --locked --quiet --test day -- --ignored --nocapture
