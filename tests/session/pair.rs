@@ -49,7 +49,7 @@ pub struct Pair {
     pub was_connected: bool,
     /// Pictures that the hub did not give because the viewer was too slow.
     pub dropped: u64,
-    /// The viewer misses a picture that those after it refer to.
+    /// The viewer has no key frame yet, or misses a picture that those after it refer to.
     pub waits_for_key: bool,
     pli_at: Option<Instant>,
     mid: Option<Mid>,
@@ -136,7 +136,7 @@ impl Pair {
             leaving: false,
             was_connected: false,
             dropped: 0,
-            waits_for_key: false,
+            waits_for_key: true,
             pli_at: None,
             mid: None,
         }
