@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use super::film::{Camera, recognise};
 use super::pair::{Beginning, Pair};
-use super::setup::{browser, certificate, clock};
+use super::setup::{Kind, certificate, clock};
 use super::wire::Weather;
 
 const FPS: u32 = 30;
@@ -43,7 +43,7 @@ fn watch(weather: Weather, seed: u64, secs: u32) -> Seen {
     let mut camera = Camera::new(start, GOP, (KEY, OTHER));
     let mut pair = Pair::watching(
         &camera.hub,
-        browser(),
+        Kind::Browser,
         &Beginning {
             now: start,
             clock: clock(start),

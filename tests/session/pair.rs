@@ -15,7 +15,7 @@ use str0m::net::{Protocol, Receive};
 use str0m::{Rtc, RtcConfig};
 
 use super::film;
-use super::setup::{answer_as, browser, certificate, clock, offer_of};
+use super::setup::{Kind, answer_as, browser, certificate, clock, offer_of, player};
 use super::wire::{Weather, Wire};
 
 /// A viewer that can't decode asks again this often, as browsers do.
@@ -94,8 +94,12 @@ impl Pair {
     }
 
     /// A viewer that begins to watch `hub`.
-    pub fn watching(hub: &Arc<Hub>, viewer: RtcConfig, beginning: &Beginning<'_>) -> Self {
-        let mut pair = Self::begin(beginning, viewer, &[MediaKind::Video], Some("control"));
+    pub fn watching(hub: &Arc<Hub>, kind: Kind, beginning: &Beginning<'_>) -> Self {
+        let (viewer, channel) = match kind {
+            Kind::Browser => (browser(), Some("control")),
+            Kind::Player => (player(), None),
+        };
+        let mut pair = Self::begin(beginning, viewer, &[MediaKind::Video], channel);
         pair.hub = Some(Arc::clone(hub));
         pair
     }
