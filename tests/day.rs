@@ -21,9 +21,8 @@ use peercam::media::MediaTime;
 use peercam::session::{Ending, WallClock};
 use session::film::{Camera, recognise};
 use session::pair::{Beginning, Pair};
-use session::setup::{browser, certificate, clock, plain_player};
+use session::setup::{Kind, certificate, clock};
 use session::wire::{Dice, Weather};
-use str0m::RtcConfig;
 use str0m::config::DtlsCert;
 use str0m::media::MediaData;
 
@@ -89,7 +88,7 @@ struct Day {
 }
 
 impl Day {
-    fn begin(viewer: RtcConfig, seed: u64) -> Self {
+    fn begin(viewer: Kind, seed: u64) -> Self {
         let (start, wall) = (Instant::now(), SystemTime::now());
         let camera = Camera::new(start, GOP, SIZES);
         let (clock, certificate) = (clock(start), certificate());
@@ -148,7 +147,7 @@ impl Day {
         };
         let pair = Pair::watching(
             &self.camera.hub,
-            browser(),
+            Kind::Browser,
             &Beginning {
                 now: at,
                 clock: self.clock,
@@ -295,7 +294,7 @@ fn resident_bytes() -> u64 {
     kib * 1_024
 }
 
-fn nothing_accumulates(viewer: RtcConfig, hours: u32, interval: Duration, joins: u64) {
+fn nothing_accumulates(viewer: Kind, hours: u32, interval: Duration, joins: u64) {
     let began = Instant::now();
     let mut day = Day::begin(viewer, 1);
     let memory = day.live(hours, interval, joins);
@@ -340,15 +339,15 @@ fn nothing_accumulates(viewer: RtcConfig, hours: u32, interval: Duration, joins:
 }
 
 /// RTP timestamps begin anew after 13 hours, sequence numbers before that. The viewer that stays is one for whom the stack neither
-/// probes nor pads, which would take most of the test's time.
+/// probes nor pads, and without a data channel: these would take most of the test's time.
 #[test]
 fn a_viewer_that_stays_all_day_gets_every_picture_while_others_come_and_go() {
-    nothing_accumulates(plain_player(), 24, Duration::from_secs(2), 100);
+    nothing_accumulates(Kind::Player, 24, Duration::from_secs(2), 100);
 }
 
 /// The same for `./dev soak`, with a browser that stays; sequence numbers begin anew nine times.
 #[test]
 #[ignore = "takes minutes: ./dev soak"]
 fn ten_thousand_viewers_a_day_leave_nothing_behind() {
-    nothing_accumulates(browser(), 24, Duration::from_millis(250), 10_000);
+    nothing_accumulates(Kind::Browser, 24, Duration::from_millis(250), 10_000);
 }

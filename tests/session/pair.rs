@@ -15,7 +15,7 @@ use str0m::net::{Protocol, Receive};
 use str0m::{Rtc, RtcConfig};
 
 use super::film;
-use super::setup::{answer_as, browser, certificate, clock, offer_of};
+use super::setup::{Kind, answer_as, browser, certificate, clock, offer_of, player};
 use super::wire::{Weather, Wire};
 
 /// A viewer that can't decode asks again this often, as browsers do.
@@ -49,7 +49,7 @@ pub struct Pair {
     pub was_connected: bool,
     /// Pictures that the hub did not give because the viewer was too slow.
     pub dropped: u64,
-    /// The viewer misses a picture that those after it refer to.
+    /// The viewer has no key frame yet, or misses a picture that those after it refer to.
     pub waits_for_key: bool,
     pli_at: Option<Instant>,
     mid: Option<Mid>,
@@ -94,8 +94,12 @@ impl Pair {
     }
 
     /// A viewer that begins to watch `hub`.
-    pub fn watching(hub: &Arc<Hub>, viewer: RtcConfig, beginning: &Beginning<'_>) -> Self {
-        let mut pair = Self::begin(beginning, viewer, &[MediaKind::Video], Some("control"));
+    pub fn watching(hub: &Arc<Hub>, kind: Kind, beginning: &Beginning<'_>) -> Self {
+        let (viewer, channel) = match kind {
+            Kind::Browser => (browser(), Some("control")),
+            Kind::Player => (player(), None),
+        };
+        let mut pair = Self::begin(beginning, viewer, &[MediaKind::Video], channel);
         pair.hub = Some(Arc::clone(hub));
         pair
     }
@@ -136,7 +140,7 @@ impl Pair {
             leaving: false,
             was_connected: false,
             dropped: 0,
-            waits_for_key: false,
+            waits_for_key: true,
             pli_at: None,
             mid: None,
         }

@@ -49,8 +49,17 @@ pub fn browser() -> RtcConfig {
         .set_extension(11, str0m::rtp::Extension::AbsoluteCaptureTime)
 }
 
-/// A player that knows no transport-wide feedback: to it the device neither probes nor pads.
-pub fn plain_player() -> RtcConfig {
+/// Who watches.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// The device's page.
+    Browser,
+    /// A player without data channel that knows no transport-wide feedback: to it the device neither probes nor pads.
+    Player,
+}
+
+/// A viewer that gives no transport-wide feedback.
+pub fn player() -> RtcConfig {
     browser()
         .clear_extension_map()
         .set_extension(9, str0m::rtp::Extension::RtpMid)
