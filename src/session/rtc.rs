@@ -33,6 +33,8 @@ pub fn build(certificate: &DtlsCert, choice: Choice, start_bitrate: Option<Bitra
         .clear_codecs()
         .set_stats_interval(Some(Duration::from_secs(1)))
         .enable_bwe(start_bitrate.map(|bitrate| str0m::bwe::Bitrate::bps(bitrate.as_bps())))
+        // There is a picture to send thirty times a second: nothing has to keep the path open beside it.
+        .set_automatic_padding(false)
         .set_extension(10, Extension::PlayoutDelay)
         .set_extension(11, Extension::AbsoluteCaptureTime);
     config

@@ -63,6 +63,7 @@ pub struct RtcConfig {
 #[derive(Debug, Clone)]
 pub(crate) struct BweConfig {
     pub(crate) initial_bitrate: Bitrate,
+    pub(crate) automatic_padding: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -466,6 +467,21 @@ impl RtcConfig {
     /// Returns the interval between RTCP sender/receiver reports for video streams.
     pub fn rtcp_report_interval_video(&self) -> Duration {
         self.intervals.video
+    }
+
+    /// Whether padding is sent automatically while media is active. Defaults to true.
+    ///
+    /// It keeps NAT bindings and RTX state alive when there is little media. An application that
+    /// always sends enough for that can do without: a padding packet fills each gap in the send
+    /// queue, and costs a timeout and a datagram. Padding of bandwidth probes is not concerned.
+    ///
+    /// Has no effect before [`RtcConfig::enable_bwe`].
+    pub fn set_automatic_padding(mut self, enabled: bool) -> Self {
+        if let Some(conf) = &mut self.bwe_config {
+            conf.automatic_padding = enabled;
+        }
+
+        self
     }
 
     /// Enables estimation of available bandwidth (BWE).
@@ -873,7 +889,10 @@ impl RtcConfig {
 
 impl BweConfig {
     fn new(initial_bitrate: Bitrate) -> Self {
-        Self { initial_bitrate }
+        Self {
+            initial_bitrate,
+            automatic_padding: true,
+        }
     }
 }
 

@@ -106,6 +106,9 @@ pub(crate) struct Session {
     pacer: PacerImpl,
     pacer_control: PacerControl,
 
+    /// Whether padding is sent while media is active, without a minimum bitrate.
+    automatic_padding: bool,
+
     // temporary buffer when getting the next (unencrypted) RTP packet from Media line.
     poll_packet_buf: Vec<u8>,
 
@@ -174,6 +177,11 @@ impl Session {
             (PacerImpl::null(), None)
         };
 
+        let automatic_padding = match &config.bwe_config {
+            Some(config) => config.automatic_padding,
+            None => false,
+        };
+
         let enable_stats = config.stats_interval.is_some();
 
         Session {
@@ -207,6 +215,7 @@ impl Session {
             enable_twcc_feedback: false,
             pacer,
             pacer_control: PacerControl::new(),
+            automatic_padding,
             poll_packet_buf: vec![0; 2000],
             pending_packet: None,
             media_bytes_rx: 0,
@@ -1554,7 +1563,8 @@ impl Session {
         let is_overuse = bwe.is_overusing();
         let minimum = bwe.minimum_bitrate();
 
-        let has_active_media = self.has_active_outgoing_media();
+        let wants_padding = self.automatic_padding || minimum > Bitrate::ZERO;
+        let has_active_media = wants_padding && self.has_active_outgoing_media();
 
         // Calculate pacing and padding rates
         let result =
