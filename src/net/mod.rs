@@ -5,6 +5,7 @@ mod driver;
 mod figures;
 mod handle;
 mod interfaces;
+mod seats;
 mod sessions;
 mod socket;
 

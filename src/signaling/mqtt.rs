@@ -29,6 +29,14 @@ const MAX_PACKET_BYTES: u32 = MAX_MESSAGE_BYTES as u32 + 4_096;
 /// Messages that may wait for the broker to take them.
 const MAX_QUEUED: usize = 64;
 
+/// Messages of peers that are read at once, and as many again may wait to be dealt with; what is more waits at the broker. Their
+/// replies fit into the queue to the broker twice, and none is larger than [`MAX_PACKET_BYTES`].
+const MAX_READ: usize = 16;
+
+/// Messages that the broker has and has not acknowledged yet. It is only the status that is sent so. The client makes room for all
+/// of them when it begins, and its default takes 15 MiB.
+const MAX_UNACKNOWLEDGED: u16 = 16;
+
 /// An answer that comes later is worthless: the viewer has asked again.
 const EXPIRY_SECS: u32 = 15;
 
@@ -88,7 +96,7 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
     let topics = Topics::new(&device);
     let options = options(&device, &broker, &topics, &status.borrow())?;
     let (client, eventloop) = AsyncClient::builder(options).capacity(MAX_QUEUED).build();
-    let (sender, mut incoming) = mpsc::channel(MAX_QUEUED);
+    let (sender, mut incoming) = mpsc::channel(MAX_READ);
     let poll = tokio::spawn(poll(eventloop, sender, broker, now));
     let (answer, mut answers) = mpsc::channel::<Answer>(MAX_QUEUED);
     let mut inbox = Inbox {
@@ -249,6 +257,10 @@ fn options(device: &DeviceId, broker: &Broker, topics: &Topics, status: &Status)
     let mut network = options.network_options();
     network.set_tcp_nodelay(true);
     options.set_network_options(network);
+    options
+        .set_outgoing_inflight_upper_limit(MAX_UNACKNOWLEDGED)
+        .set_read_batch_size(MAX_READ)
+        .set_max_request_batch(MAX_QUEUED);
     options.set_keep_alive(u16::try_from(broker.keep_alive.as_secs()).unwrap_or(u16::MAX));
     options.set_connect_properties(ConnectProperties {
         max_packet_size: Some(MAX_PACKET_BYTES),

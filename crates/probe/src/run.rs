@@ -73,6 +73,7 @@ pub async fn run(args: &Args) -> anyhow::Result<Report> {
                 stream: args.stream.clone(),
                 save: save.take(),
                 no_twcc: args.no_twcc,
+                pli_every: args.pli_per_second.map(|plis| Duration::from_secs(1) / u32::from(plis)),
             },
         };
         let shared = shared.clone();

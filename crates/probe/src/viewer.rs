@@ -31,6 +31,9 @@ const OFFER_LIFE_MS: u64 = 15_000;
 /// As long as the device coalesces requests of all viewers; asking more often would not help.
 const PLI_INTERVAL: Duration = Duration::from_millis(300);
 
+/// A viewer that asks without need and comes late to it does not make up for more than this.
+const PLI_ARREARS: Duration = Duration::from_millis(100);
+
 /// A device that hangs up usually says why over MQTT, which is slower than the connection itself.
 const LAST_WORD: Duration = Duration::from_millis(500);
 
@@ -70,6 +73,8 @@ pub struct Wishes {
     pub save: Option<Box<dyn Write>>,
     /// Offer no transport-wide feedback, as viewers that know none.
     pub no_twcc: bool,
+    /// Ask for key frames in this distance, needed or not.
+    pub pli_every: Option<Duration>,
 }
 
 /// What a viewer wants to have done.
@@ -123,6 +128,9 @@ pub struct Viewer {
     assembler: Assembler,
     pli_wanted: bool,
     pli_after: Option<Instant>,
+    pli_every: Option<Duration>,
+    /// When the next one is due that is asked for without need.
+    pli_next: Option<Instant>,
     /// The connection has ended, as far as it tells itself; the device's own reason is waited for until then.
     hung_up: Option<(Instant, Failure)>,
     save: Option<Box<dyn Write>>,
@@ -183,6 +191,8 @@ impl Viewer {
             assembler: Assembler::default(),
             pli_wanted: false,
             pli_after: None,
+            pli_every: wishes.pli_every,
+            pli_next: None,
             hung_up: None,
             save: wishes.save,
             actions: VecDeque::new(),
@@ -229,6 +239,7 @@ impl Viewer {
         self.control.timeout(now);
         self.assemble(now);
         self.drain(now);
+        self.pester(now);
     }
 
     /// When [`Viewer::timeout`] wants to be called.
@@ -238,6 +249,7 @@ impl Viewer {
             self.control.deadline(),
             self.hung_up.as_ref().map(|(until, _)| *until),
             self.waiting.as_ref().map(|waiting| waiting.again),
+            self.pli_next,
         ];
         own.into_iter().flatten().fold(self.rtc_deadline, Instant::min)
     }
@@ -498,9 +510,30 @@ impl Viewer {
         true
     }
 
+    /// Asks for the key frames that nobody needs. The stack sends one with each of its timeouts.
+    fn pester(&mut self, now: Moment) {
+        while let (Some(every), Some(next)) = (self.pli_every, self.pli_next.take_if(|next| *next <= now.mono)) {
+            let earliest = now.mono.checked_sub(PLI_ARREARS).unwrap_or(now.mono);
+            self.pli_next = Some((next + every).max(earliest));
+            let mut api = self.rtc.direct_api();
+            // There is none before the first packet.
+            let Some(stream) = api.stream_rx_by_mid(self.mid, None) else {
+                continue;
+            };
+            stream.request_keyframe(KeyframeRequestKind::Pli);
+            self.plis += 1;
+            let result = self.rtc.handle_input(Input::Timeout(now.mono));
+            self.check("asking for a key frame", result.map_err(|error| error.to_string()), now);
+            self.drain(now);
+        }
+    }
+
     fn event(&mut self, event: Event, now: Moment) {
         match event {
-            Event::Connected => self.milestones.connected = Some(now),
+            Event::Connected => {
+                self.milestones.connected = Some(now);
+                self.pli_next = self.pli_every.map(|every| now.mono + every);
+            }
             Event::IceConnectionStateChange(IceConnectionState::Disconnected) if self.hung_up.is_none() => {
                 self.end(
                     Some(Failure::Broken(
@@ -567,6 +600,7 @@ impl Viewer {
         self.failure = failure;
         self.stage = Stage::Ended;
         self.waiting = None;
+        self.pli_next = None;
         self.tally.finish(now);
         if let Some(mut save) = self.save.take() {
             self.save_error = save.flush().err();
