@@ -9,7 +9,7 @@ use crate::protocol::{ErrorCode, RpcError};
 use crate::session::{Ending, WallClock};
 
 /// Sessions of viewers who were not heard of yet. Each costs about 40 KiB.
-pub const MAX_UNHEARD: usize = 128;
+pub const MAX_UNHEARD: usize = 64;
 
 impl Sessions {
     /// Makes room for a session that begins.
