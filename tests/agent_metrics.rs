@@ -230,12 +230,14 @@ fn what_is_refused_is_counted_with_its_reason() {
     alice
         .call("session.offer", &offer_params(&hello, &sdp::offer()))
         .expect("a session");
+    let probe = Probe::start(broker.address, device.id(), &["--seconds", "600"]);
+    device.seated();
     let hello = bob.hello();
     bob.call("session.offer", &offer_params(&hello, &sdp::offer()))
         .expect_err("the device is full");
     alice.call("camera.explode", &json!({})).expect_err("no such method");
     let scrape = Scrape::of(server);
-    for (result, count) in [("ok", 1.0), ("expired", 1.0), ("unsupported_codec", 1.0), ("too_many_viewers", 1.0)] {
+    for (result, count) in [("ok", 2.0), ("expired", 1.0), ("unsupported_codec", 1.0), ("too_many_viewers", 1.0)] {
         assert_eq!(scrape.value(&calls(result)), count, "{result}");
     }
     assert_eq!(
@@ -243,9 +245,11 @@ fn what_is_refused_is_counted_with_its_reason() {
         1.0
     );
     assert_eq!(
-        scrape.value("peercam_viewers{stream=\"card\"}"),
-        scrape.value("peercam_viewers_limit")
+        (scrape.value("peercam_viewers{stream=\"card\"}"), scrape.value("peercam_viewers_limit")),
+        (2.0, 1.0),
+        "alice, of whom nothing was heard, has no seat"
     );
+    probe.stop(SOON);
 
     // Many wishes make few key frames.
     for _ in 0..15 {

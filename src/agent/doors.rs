@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::Config;
 use crate::control::Dispatcher;
 use crate::http::{self, PageConfig};
-use crate::net::{Command, DriverHandle, Notice};
+use crate::net::{Command, DriverHandle, MAX_UNHEARD, Notice};
 use crate::protocol::{Door, Envelope, Message, Status};
 use crate::signaling::http::HttpCarrier;
 use crate::signaling::whep::Whep;
@@ -34,8 +34,9 @@ impl Doors {
         let whep = config.http.whep.then(|| {
             // On more than loopback the configuration's own warning says what that means.
             tracing::info!(%listen, "WHEP is open");
-            // Twice what can be watched at once: a notice of an end may come a moment after the next beginning.
-            Whep::new(Arc::clone(dispatcher), 2 * config.limits.viewers.get() as usize, Instant::now)
+            // Twice what there can be at once: a notice of an end may come a moment after the next beginning.
+            let most = 2 * (config.limits.viewers.get() as usize + MAX_UNHEARD);
+            Whep::new(Arc::clone(dispatcher), most, Instant::now)
         });
         Self { http, whep }
     }

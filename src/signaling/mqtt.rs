@@ -26,6 +26,10 @@ use crate::protocol::{DeviceId, Envelope, MAX_MESSAGE_BYTES, Message, PeerId, Re
 /// What the broker may send us in one packet: a message, its topic and its properties.
 const MAX_PACKET_BYTES: u32 = MAX_MESSAGE_BYTES as u32 + 4_096;
 
+/// What mosquitto sends beyond that, because it counts wrongly (eclipse-mosquitto/mosquitto#3503), with room. It is no reason to end the
+/// connection for everybody.
+const PACKET_TOLERANCE: u32 = 64;
+
 /// Messages that may wait for the broker to take them.
 const MAX_QUEUED: usize = 64;
 
@@ -266,7 +270,7 @@ fn options(device: &DeviceId, broker: &Broker, topics: &Topics, status: &Status)
         max_packet_size: Some(MAX_PACKET_BYTES),
         ..ConnectProperties::default()
     });
-    options.set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(MAX_PACKET_BYTES));
+    options.set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(MAX_PACKET_BYTES + PACKET_TOLERANCE));
     match (&broker.username, &broker.password) {
         (Some(username), Some(password)) => {
             options.set_credentials(username.clone(), password.reveal().to_owned());
@@ -305,7 +309,9 @@ impl Inbox {
     /// After each ConnAck: the broker may have forgotten us.
     fn subscribe(&self) {
         // What was retained for us is not meant for now; retained as published, a live one is known by its flag.
-        let requests = SubscribeFilterInput::new(self.topics.from_all(), QoS::AtLeastOnce)
+        // QoS 0, whatever it was sent with: at QoS 1 mosquitto (2.0.11) counts a message that is too large for us, and so is not sent
+        // at all, as one that we have not acknowledged; after twenty of them it sends us nothing any more.
+        let requests = SubscribeFilterInput::new(self.topics.from_all(), QoS::AtMostOnce)
             .preserve_retain(true)
             .retain_forward_rule(RetainForwardRule::Never);
         let own_status = SubscribeFilterInput::new(self.topics.status(), QoS::AtLeastOnce);
