@@ -4,11 +4,12 @@ mod common;
 
 use std::time::Instant;
 
-use common::SOON;
 use common::broker::Broker;
 use common::device::{Device, Settings};
 use common::peer::Peer;
+use common::probe::Probe;
 use common::sdp::{self, offer_params};
+use common::{SOON, until};
 use serde_json::{Value, json};
 
 fn viewers(peer: &mut Peer) -> Value {

@@ -13,3 +13,4 @@ pub use batch::Sent;
 pub use driver::{Context, spawn};
 pub use figures::{Counted, Figures, Spread, Traffic};
 pub use handle::{Command, DriverHandle, Notice};
+pub use seats::MAX_UNHEARD;

@@ -83,7 +83,8 @@ impl RpcError {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let mut message = message.into();
         if message.len() > MAX_SENTENCE_BYTES {
-            message.truncate(message.floor_char_boundary(MAX_SENTENCE_BYTES));
+            let whole = (0..=MAX_SENTENCE_BYTES).rev().find(|at| message.is_char_boundary(*at));
+            message.truncate(whole.unwrap_or(0));
             message.push('…');
             message.shrink_to_fit();
         }

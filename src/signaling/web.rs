@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
+use super::Refusal;
 use crate::protocol::{ErrorCode, MAX_MESSAGE_BYTES, RpcError};
 
 /// How long a body may take to arrive: 64 KiB over a slow phone network, with room.
@@ -32,6 +33,17 @@ impl Problem {
     pub fn retry_after(mut self, secs: u32) -> Self {
         self.retry_after_secs = Some(secs);
         self
+    }
+
+    /// What it is counted as: what a carrier refuses before it has read a message. The rest is the message's own result.
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self.status {
+            StatusCode::PAYLOAD_TOO_LARGE => Some(Refusal::Size),
+            StatusCode::REQUEST_TIMEOUT => Some(Refusal::Slow),
+            StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST => Some(Refusal::Foreign),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Some(Refusal::Unparsable),
+            _ => None,
+        }
     }
 
     pub fn respond(self) -> Response<Body> {
