@@ -42,6 +42,7 @@ fn attacks_cost_good_viewers_no_picture_and_the_agent_no_memory() {
     scene.under("messages that unfold", messages_that_unfold);
     retained_messages(&scene);
     scene.under("messages of 10 MB", huge_messages);
+    scene.under("bodies that never end", endless_bodies);
     scene.under("half an offer", half_an_offer);
     scene.under("10,000 offers of one viewer", offers_of_one);
     scene.under("10,000 offers of many viewers", offers_of_many);
@@ -352,6 +353,26 @@ fn huge_messages(scene: &Scene) {
     }
     settle(scene, &mut stranger);
     assert_eq!(connections(), before, "no message of a stranger ends the device's connection");
+}
+
+/// Every connection that the device takes, each with all of a request but its last byte.
+fn endless_bodies(scene: &Scene) {
+    const BYTES: usize = 64 * 1_024;
+    let head = format!(
+        "POST /rpc/slow HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {BYTES}\r\n\r\n",
+        scene.server
+    );
+    let body = " ".repeat(BYTES - 1);
+    let connections: Vec<_> = (0..200)
+        .map(|_| {
+            let mut stream = http::connect(scene.server);
+            // Some have to go when others come.
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
+            stream
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(500));
+    drop(connections);
 }
 
 fn half_an_offer(scene: &Scene) {
