@@ -373,6 +373,8 @@ fn endless_bodies(scene: &Scene) {
         .collect();
     std::thread::sleep(Duration::from_millis(500));
     drop(connections);
+    let size = Scrape::of(scene.server).value("peercam_messages_refused_total{carrier=\"http\",reason=\"size\"}");
+    assert!(size > 0.0, "some were refused");
 }
 
 fn half_an_offer(scene: &Scene) {

@@ -33,8 +33,8 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Lines in a head.
 const MAX_HEADERS: usize = 64;
 
-/// What is read ahead of, and written behind, one connection.
-const MAX_BUFFERED: usize = 64 * 1024;
+/// What is read ahead of, and written behind, one connection: a whole head.
+const MAX_BUFFERED: usize = MAX_HEAD_BYTES;
 
 /// What was sent has to be taken by the other side in this time, else the kernel gives the connection up.
 const SEND_TIME_MS: u32 = 20_000;
