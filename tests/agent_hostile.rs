@@ -26,7 +26,7 @@ const RISE_KIB: i64 = 20 * 1_024;
 const REST_KIB: i64 = RISE_KIB / 2;
 
 /// By how much more it may rise when the same is done again: what is kept is used again.
-const AGAIN_KIB: i64 = 1_024;
+const AGAIN_KIB: i64 = 2 * 1_024;
 
 /// The promise is one second from hello to the first key frame, ten times.
 const JOIN_MS: f64 = 10_000.0;

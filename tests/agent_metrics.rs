@@ -119,6 +119,35 @@ fn every_figure_is_documented_and_every_documented_figure_is_told() {
 }
 
 #[test]
+fn the_table_of_limits_names_only_figures_that_there_are() {
+    let (known, document) = (documented(), read("docs/metrics.md"));
+    let mut named = BTreeSet::new();
+    for line in read("docs/limits.md").lines().filter(|line| line.starts_with("| ")) {
+        // | limit | bound | when it is reached | figure | test |
+        let cells: Vec<&str> = line.split('|').collect();
+        let [_, _, _, _, figures, _, _] = cells[..] else { continue };
+        for quoted in figures.split('`').skip(1).step_by(2) {
+            let name = quoted.split('{').next().unwrap_or_default();
+            let figure = known.contains(&format!("peercam_{name}")) || known.contains(&format!("peercam_{name}_total"));
+            // Else it is a reason by itself.
+            assert!(
+                figure || name.is_empty() || document.contains(&format!("| `{name}` |")),
+                "docs/metrics.md knows no {name}: {line}"
+            );
+            if let Some((_, reason)) = quoted.split_once("reason=\"") {
+                let reason = reason.split('"').next().unwrap_or_default();
+                assert!(
+                    document.contains(&format!("`{reason}`")),
+                    "docs/metrics.md knows no reason {reason}: {line}"
+                );
+            }
+            named.insert(name.to_owned());
+        }
+    }
+    assert!(named.len() >= 20, "{named:?}");
+}
+
+#[test]
 fn the_dashboard_shows_only_what_there_is() {
     fn collect(value: &Value, exprs: &mut Vec<String>) {
         match value {
