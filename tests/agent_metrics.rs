@@ -331,7 +331,12 @@ fn a_client_that_asks_without_end_fills_limits_that_are_counted() {
         let value = until(&format!("{sample} rises"), Duration::from_secs(60), || {
             // Other ids each time: what was answered is not run again.
             round += 1;
-            flood(names, each, &|number| hello(round * 1_000 + number));
+            // Of 256 peers who owe at once only who takes 8,000 messages a second hears: so these have no reply.
+            let quick = sample.contains("unmetered");
+            flood(names, each, &|number| match quick {
+                true => json!({ "jsonrpc": "2.0", "method": "x" }).to_string(),
+                false => hello(round * 1_000 + number),
+            });
             std::thread::sleep(Duration::from_millis(500));
             Some(Scrape::of(server).value(sample)).filter(|value| *value > 0.0)
         });
