@@ -79,7 +79,7 @@ impl Agent {
         let (stop, stopped) = watch::channel(false);
         // What can fail comes before what has to be stopped: a port is let go by itself, the driver's thread would not end.
         let server = match config.http.listen {
-            Some(address) => Some(http::Server::bind(address).await?),
+            Some(address) => Some(http::Server::bind(address, config.limits.viewers.get() as usize).await?),
             None => None,
         };
         let hubs: Vec<Arc<Hub>> = config.cameras.iter().map(|camera| Hub::new(&camera.name)).collect();
@@ -102,11 +102,16 @@ impl Agent {
         let dispatcher = Arc::new(Dispatcher::new(announcement, hubs.clone(), driver.clone(), started)?);
         let (status, status_receiver) = watch::channel(first_status(&config, &device)?);
         let counters = Arc::new(Counters::default());
+        let doors = Doors::new(&config, &dispatcher, &status, &stop);
+        let broker = config.broker.url.is_some().then(|| Arc::clone(&counters));
+        let mqtt = broker.iter().map(|counters| ("mqtt", Arc::clone(counters)));
         let parts = metrics::Parts {
             hubs: hubs.clone(),
             driver: driver.clone(),
             dispatcher: Arc::clone(&dispatcher),
-            broker: config.broker.url.is_some().then(|| Arc::clone(&counters)),
+            carriers: mqtt.chain(doors.counters()).collect(),
+            broker,
+            server: server.as_ref().map(http::Server::counters),
             status: status_receiver.clone(),
             max_viewers: config.limits.viewers.get(),
             now: Instant::now,
@@ -123,16 +128,14 @@ impl Agent {
                 &ended_sender,
             )?;
         }
-        let doors = Doors::new(&config, &dispatcher, &status, &stop);
         let page = server.as_ref().map(http::Server::address);
         let server = server.map(|server| {
             let beside = metrics::routes(Arc::clone(&monitor), config.http.metrics);
             let app = doors.routes(&config, device.id.clone(), beside);
-            let listeners = config.limits.viewers.get() as usize;
             let (part, stopped) = (Part("the HTTP server", ended_sender.clone()), stopped.clone());
             tokio::spawn(async move {
                 let _part = part;
-                server.run(app, listeners, stopped).await;
+                server.run(app, stopped).await;
             })
         });
         let (outgoing, outgoing_receiver) = mpsc::channel(MAX_WAITING);

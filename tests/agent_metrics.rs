@@ -4,17 +4,18 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufReader, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
 use common::broker::Broker;
-use common::device::Device;
+use common::device::{Device, Settings};
 use common::peer::request;
 use common::probe::Probe;
 use common::scrape::{Scrape, get};
 use common::sdp::{self, offer_params};
-use common::{SOON, free_port, until};
+use common::{SOON, free_port, http, until};
 use rumqttc::PublishOptions;
 use serde_json::{Value, json};
 
@@ -73,7 +74,7 @@ fn becomes(server: SocketAddr, status: u16, verdict: &str, words: &str) -> Value
 }
 
 fn refused(reason: &str) -> String {
-    format!("peercam_mqtt_messages_refused_total{{reason=\"{reason}\"}}")
+    format!("peercam_messages_refused_total{{carrier=\"mqtt\",reason=\"{reason}\"}}")
 }
 
 fn read(path: &str) -> String {
@@ -98,7 +99,7 @@ fn every_figure_is_documented_and_every_documented_figure_is_told() {
     let scrape = Scrape::of(server);
     assert_eq!(scrape.names(), documented(), "left: told, right: in docs/metrics.md");
     let document = read("docs/metrics.md");
-    for label in ["reason", "state", "aggregate", "method", "result"] {
+    for label in ["reason", "state", "aggregate", "method", "result", "carrier"] {
         for value in scrape.label_values(label) {
             assert!(
                 document.contains(&format!("`{value}`")),
@@ -115,6 +116,35 @@ fn every_figure_is_documented_and_every_documented_figure_is_told() {
         !browser.body.contains(device.id()),
         "a page about a device names neither it nor its viewers"
     );
+}
+
+#[test]
+fn the_table_of_limits_names_only_figures_that_there_are() {
+    let (known, document) = (documented(), read("docs/metrics.md"));
+    let mut named = BTreeSet::new();
+    for line in read("docs/limits.md").lines().filter(|line| line.starts_with("| ")) {
+        // | limit | bound | when it is reached | figure | test |
+        let cells: Vec<&str> = line.split('|').collect();
+        let [_, _, _, _, figures, _, _] = cells[..] else { continue };
+        for quoted in figures.split('`').skip(1).step_by(2) {
+            let name = quoted.split('{').next().unwrap_or_default();
+            let figure = known.contains(&format!("peercam_{name}")) || known.contains(&format!("peercam_{name}_total"));
+            // Else it is a reason by itself.
+            assert!(
+                figure || name.is_empty() || document.contains(&format!("| `{name}` |")),
+                "docs/metrics.md knows no {name}: {line}"
+            );
+            if let Some((_, reason)) = quoted.split_once("reason=\"") {
+                let reason = reason.split('"').next().unwrap_or_default();
+                assert!(
+                    document.contains(&format!("`{reason}`")),
+                    "docs/metrics.md knows no reason {reason}: {line}"
+                );
+            }
+            named.insert(name.to_owned());
+        }
+    }
+    assert!(named.len() >= 20, "{named:?}");
 }
 
 #[test]
@@ -200,7 +230,7 @@ fn viewers_are_counted_while_they_watch_and_what_they_got_stays_counted() {
         "peercam_send_calls_total",
         "peercam_datagrams_received_total",
         "peercam_receive_calls_total",
-        "peercam_mqtt_messages_sent_total",
+        "peercam_messages_sent_total{carrier=\"mqtt\"}",
         "process_cpu_seconds_total",
     ] {
         assert!(after.value(rising) > before.value(rising), "{rising}");
@@ -230,12 +260,14 @@ fn what_is_refused_is_counted_with_its_reason() {
     alice
         .call("session.offer", &offer_params(&hello, &sdp::offer()))
         .expect("a session");
+    let probe = Probe::start(broker.address, device.id(), &["--seconds", "600"]);
+    device.seated();
     let hello = bob.hello();
     bob.call("session.offer", &offer_params(&hello, &sdp::offer()))
         .expect_err("the device is full");
     alice.call("camera.explode", &json!({})).expect_err("no such method");
     let scrape = Scrape::of(server);
-    for (result, count) in [("ok", 1.0), ("expired", 1.0), ("unsupported_codec", 1.0), ("too_many_viewers", 1.0)] {
+    for (result, count) in [("ok", 2.0), ("expired", 1.0), ("unsupported_codec", 1.0), ("too_many_viewers", 1.0)] {
         assert_eq!(scrape.value(&calls(result)), count, "{result}");
     }
     assert_eq!(
@@ -243,9 +275,14 @@ fn what_is_refused_is_counted_with_its_reason() {
         1.0
     );
     assert_eq!(
-        scrape.value("peercam_viewers{stream=\"card\"}"),
-        scrape.value("peercam_viewers_limit")
+        (
+            scrape.value("peercam_viewers{stream=\"card\"}"),
+            scrape.value("peercam_viewers_limit")
+        ),
+        (2.0, 1.0),
+        "alice, of whom nothing was heard, has no seat"
     );
+    probe.stop(SOON);
 
     // Many wishes make few key frames.
     for _ in 0..15 {
@@ -294,7 +331,12 @@ fn a_client_that_asks_without_end_fills_limits_that_are_counted() {
         let value = until(&format!("{sample} rises"), Duration::from_secs(60), || {
             // Other ids each time: what was answered is not run again.
             round += 1;
-            flood(names, each, &|number| hello(round * 1_000 + number));
+            // Of 256 peers who owe at once only who takes 8,000 messages a second hears: so these have no reply.
+            let quick = sample.contains("unmetered");
+            flood(names, each, &|number| match quick {
+                true => json!({ "jsonrpc": "2.0", "method": "x" }).to_string(),
+                false => hello(round * 1_000 + number),
+            });
             std::thread::sleep(Duration::from_millis(500));
             Some(Scrape::of(server).value(sample)).filter(|value| *value > 0.0)
         });
@@ -303,8 +345,93 @@ fn a_client_that_asks_without_end_fills_limits_that_are_counted() {
     fills(&refused("pace"), 1, 100);
     fills(&refused("ignored"), 1, 100);
     fills(&refused("requests"), 1, 32);
-    fills("peercam_mqtt_messages_unmetered_total", 400, 20);
-    fills("peercam_mqtt_messages_dropped_total{reason=\"queue\"}", 100, 20);
+    fills("peercam_messages_unmetered_total{carrier=\"mqtt\"}", 400, 20);
+    // No more is read than can be answered, so the queue to the broker is not among them.
+    let lost = Scrape::of(server).value("peercam_messages_dropped_total{carrier=\"mqtt\",reason=\"queue\"}");
+    assert_eq!(lost, 0.0, "replies are lost");
+}
+
+#[test]
+fn the_limits_of_http_and_whep_are_counted_too() {
+    let (_device, server) = Device::by_http(Settings {
+        more: "http.whep = true",
+        viewers: 1,
+        ..Settings::default()
+    });
+    const JSON: (&str, &str) = ("Content-Type", "application/json");
+    let refused = |carrier: &str, reason: &str| format!("peercam_messages_refused_total{{carrier=\"{carrier}\",reason=\"{reason}\"}}");
+    let hello = |id: u32| request(&json!(id), "session.hello", &json!({ "version": 1 })).to_string();
+    let post = |peer: &str, more: &[(&str, &str)], body: &str| {
+        let headers = [&[JSON][..], more].concat();
+        http::request(server, "POST", &format!("/rpc/{peer}"), &headers, body).status
+    };
+    // It is waited for at the end.
+    let mut slow = http::connect(server);
+    let head = format!("POST /rpc/slow HTTP/1.1\r\nHost: {server}\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n");
+    slow.write_all(head.as_bytes()).expect("a request");
+
+    assert_eq!(post("alice", &[("Origin", "https://evil.example")], &hello(1)), 403);
+    assert_eq!(post("alice", &[("Content-Length", "70000")], ""), 413);
+    assert_eq!(post("alice", &[], "hello?"), 400);
+    assert_eq!(post("alice", &[], &hello(2)), 200);
+    assert_eq!(post("alice", &[], &hello(2)), 200);
+    // All at once: a slow machine would not reach the pace one by one.
+    let flood = |path: &str, kind: &str, body: &dyn Fn(u32) -> String| -> BTreeSet<u16> {
+        let requests: String = (0..100)
+            .map(|id| {
+                let (body, last) = (body(id), if id == 99 { "Connection: close\r\n" } else { "" });
+                let head = format!("POST {path} HTTP/1.1\r\nHost: {server}\r\nContent-Type: {kind}\r\n{last}");
+                format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())
+            })
+            .collect();
+        let mut stream = http::connect(server);
+        stream.write_all(requests.as_bytes()).expect("a hundred requests");
+        let mut answers = BufReader::new(stream);
+        (0..100).map(|_| http::read(&mut answers, false).status).collect()
+    };
+    let statuses = flood("/rpc/mallory", JSON.1, &hello);
+    assert_eq!(statuses, BTreeSet::from([200, 429]), "first busy, then not at all");
+    // Who listens nowhere is told nothing.
+    let told = json!(http::call(server, "bob", 1, "session.hello", &json!({ "version": 1 })).expect("a reply"));
+    for id in 2..4 {
+        let mut params = offer_params(&told, &sdp::offer());
+        params["expires_ms"] = json!(u64::from(u32::MAX));
+        http::call(server, "bob", id, "session.offer", &params).expect("an answer");
+    }
+    let whep = flood("/whep", "application/sdp", &|_| "v=0".to_owned());
+    assert_eq!(whep, BTreeSet::from([400, 429]));
+    let large = [("Content-Type", "application/sdp"), ("Content-Length", "70000")];
+    // Who goes on without a pause is held back for as long.
+    std::thread::sleep(Duration::from_millis(1_200));
+    assert_eq!(http::request(server, "POST", "/whep", &large, "").status, 413);
+
+    let scrape = Scrape::of(server);
+    for (carrier, reason) in [
+        ("http", "foreign"),
+        ("http", "size"),
+        ("http", "unparsable"),
+        ("http", "repeated"),
+        ("http", "pace"),
+        ("http", "ignored"),
+        ("whep", "pace"),
+        ("whep", "size"),
+    ] {
+        assert!(scrape.value(&refused(carrier, reason)) >= 1.0, "{carrier}: {reason}");
+    }
+    assert!(scrape.value("peercam_messages_dropped_total{carrier=\"http\",reason=\"disconnected\"}") >= 1.0);
+    assert!(scrape.value("peercam_messages_received_total{carrier=\"whep\"}") >= 100.0);
+    assert_eq!(scrape.value("peercam_whep_sessions_forgotten_total"), 0.0);
+    assert_eq!(scrape.value("peercam_http_connections_evicted_total"), 0.0);
+    assert!(!scrape.samples.keys().any(|sample| sample.contains("mqtt")), "there is no broker");
+
+    reaches(server, &refused("http", "slow"), SOON * 2, |value| value == 1.0);
+    let open: Vec<_> = (0..150).map(|_| http::connect(server)).collect();
+    reaches(server, "peercam_http_connections_evicted_total", SOON, |value| value > 0.0);
+    assert!(
+        Scrape::of(server).value("peercam_http_connections") <= 129.0,
+        "{} were opened",
+        open.len()
+    );
 }
 
 #[test]
@@ -366,7 +493,7 @@ fn health_tells_apart_what_ends_the_picture_and_what_does_not() {
     // Alice's session is given up, and there is no way to tell her.
     reaches(
         server,
-        "peercam_mqtt_messages_dropped_total{reason=\"disconnected\"}",
+        "peercam_messages_dropped_total{carrier=\"mqtt\",reason=\"disconnected\"}",
         GIVEN_UP,
         |value| value >= 1.0,
     );

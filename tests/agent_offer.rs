@@ -4,11 +4,12 @@ mod common;
 
 use std::time::Instant;
 
-use common::SOON;
 use common::broker::Broker;
 use common::device::{Device, Settings};
 use common::peer::Peer;
+use common::probe::Probe;
 use common::sdp::{self, offer_params};
+use common::{SOON, until};
 use serde_json::{Value, json};
 
 fn viewers(peer: &mut Peer) -> Value {
@@ -156,10 +157,12 @@ fn one_viewer_too_many_is_refused_until_another_leaves() {
     let mut alice = device.peer(broker.address, "alice");
     let mut bob = device.peer(broker.address, "bob");
     let (hello, bobs) = (alice.hello(), bob.hello());
-    let session = alice
+    alice
         .call("session.offer", &offer_params(&hello, &sdp::offer()))
-        .expect("there is room for one")["session"]
-        .clone();
+        .expect("there is room");
+    let probe = Probe::start(broker.address, device.id(), &["--seconds", "600"]);
+    // An offer alone takes no seat from who means it.
+    let session = device.seated();
     let error = bob
         .call("session.offer", &offer_params(&bobs, &sdp::offer()))
         .expect_err("there is no room for two");
@@ -170,11 +173,36 @@ fn one_viewer_too_many_is_refused_until_another_leaves() {
     );
 
     bob.notify("session.close", &json!({ "session": session, "reason": "I want to watch" }));
-    assert_eq!(viewers(&mut bob), 1, "nobody closes another's session");
-    alice.notify("session.close", &json!({ "session": session, "reason": "seen enough" }));
-    let bobs = bob.hello();
-    bob.call("session.offer", &offer_params(&bobs, &sdp::offer()))
-        .expect("now there is room");
+    assert_eq!(viewers(&mut bob), 2, "nobody closes another's session");
+    let report = probe.stop(SOON);
+    assert!(report["per_viewer"][0]["connected_ms"].is_number(), "{report}");
+    until("there is room again", SOON, || {
+        let bobs = bob.hello();
+        bob.call("session.offer", &offer_params(&bobs, &sdp::offer())).ok()
+    });
+}
+
+#[test]
+fn who_comes_when_every_seat_is_taken_meanwhile_is_told() {
+    let broker = Broker::start();
+    let mut device = Device::with(Settings {
+        viewers: 1,
+        broker: broker.url(),
+        ..Settings::default()
+    });
+    device.start();
+    device.live(&broker);
+    // Both offer before either is heard; only one can sit down.
+    let report = Probe::start(broker.address, device.id(), &["--viewers", "2", "--seconds", "4"]).report(SOON * 2);
+    let mut told: Vec<&str> = report["per_viewer"]
+        .as_array()
+        .expect("viewers")
+        .iter()
+        .filter_map(|viewer| viewer["failed"].as_str())
+        .collect();
+    assert_eq!(told.len(), 1, "{report}");
+    let sentence = told.remove(0);
+    assert!(sentence.contains("1 viewers are watching already"), "{sentence}");
 }
 
 #[test]

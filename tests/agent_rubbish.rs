@@ -64,7 +64,9 @@ fn what_is_no_message_is_answered_without_an_id() {
         (b"[]".to_vec(), -32600),
         (br#"{"jsonrpc":"1.0","id":1,"method":"session.hello"}"#.to_vec(), -32600),
         (br#"{"jsonrpc":"2.0","id":-1,"method":"session.hello"}"#.to_vec(), -32600),
-        ("[".repeat(60_000).into_bytes(), -32700),
+        ("[".repeat(500).into_bytes(), -32700),
+        // More values than are read.
+        ("[".repeat(60_000).into_bytes(), -32600),
         (large.into_bytes(), -32600),
     ] {
         let shown = String::from_utf8_lossy(&payload[..payload.len().min(60)]).into_owned();

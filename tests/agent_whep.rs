@@ -254,12 +254,13 @@ fn methods_are_told_apart() {
 
 #[test]
 fn one_viewer_too_many_is_told_when_to_come_back() {
-    let (_device, address) = Device::by_http(Settings {
+    let (mut device, address) = Device::by_http(Settings {
         more: "http.whep = true",
         viewers: 1,
         ..Settings::default()
     });
-    let (session, _) = open(address);
+    let probe = Probe::by(&["--whep", &format!("http://{address}/whep"), "--seconds", "600"]);
+    device.seated();
     let refused = request(address, "POST", "/whep", &[SDP], &sdp::offer());
     assert_eq!(refused.status, 503);
     assert!(
@@ -267,7 +268,7 @@ fn one_viewer_too_many_is_told_when_to_come_back() {
         "{refused:?}"
     );
     assert!(sentence(&refused).contains("viewers"));
-    request(address, "DELETE", &session, &[], "");
+    probe.stop(SOON);
     until("there is room again", SOON, || {
         (request(address, "POST", "/whep", &[SDP], &sdp::offer()).status == 201).then_some(())
     });

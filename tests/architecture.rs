@@ -26,7 +26,17 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     (
         "metrics",
-        &["hub", "net", "session", "signaling", "control", "protocol", "media", "config"],
+        &[
+            "hub",
+            "net",
+            "session",
+            "signaling",
+            "control",
+            "protocol",
+            "media",
+            "config",
+            "http",
+        ],
     ),
 ];
 

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::Config;
 use crate::control::Dispatcher;
 use crate::http::{self, PageConfig};
-use crate::net::{Command, DriverHandle, Notice};
+use crate::net::{Command, DriverHandle, MAX_UNHEARD, Notice};
 use crate::protocol::{Door, Envelope, Message, Status};
 use crate::signaling::http::HttpCarrier;
 use crate::signaling::whep::Whep;
@@ -18,26 +18,50 @@ use crate::signaling::{Counters, Guard, Loss, Outgoing};
 
 /// The doors of the HTTP server that are open.
 pub struct Doors {
+    guard: Guard,
     http: Option<Arc<HttpCarrier>>,
     whep: Option<Arc<Whep>>,
+    counters: Vec<(&'static str, Arc<Counters>)>,
 }
 
 impl Doors {
     pub fn new(config: &Config, dispatcher: &Arc<Dispatcher>, status: &watch::Sender<Status>, stop: &watch::Sender<bool>) -> Self {
-        let Some(listen) = config.http.listen else {
-            return Self { http: None, whep: None };
+        let guard = Guard::new(config.http.hosts.clone());
+        let mut counters = Vec::new();
+        let mut counted = |carrier| {
+            let own = Arc::new(Counters::default());
+            counters.push((carrier, Arc::clone(&own)));
+            own
         };
-        let http = config.http.signaling.then(|| {
-            let guard = Guard::new(config.http.hosts.clone());
-            HttpCarrier::new(Arc::clone(dispatcher), guard, status.subscribe(), stop.subscribe(), Instant::now)
+        let open = |wanted: bool| config.http.listen.filter(|_| wanted);
+        let http = open(config.http.signaling).map(|_| {
+            HttpCarrier::new(
+                Arc::clone(dispatcher),
+                guard.clone(),
+                counted("http"),
+                status.subscribe(),
+                stop.subscribe(),
+                Instant::now,
+            )
         });
-        let whep = config.http.whep.then(|| {
+        let whep = open(config.http.whep).map(|listen| {
             // On more than loopback the configuration's own warning says what that means.
             tracing::info!(%listen, "WHEP is open");
-            // Twice what can be watched at once: a notice of an end may come a moment after the next beginning.
-            Whep::new(Arc::clone(dispatcher), 2 * config.limits.viewers.get() as usize, Instant::now)
+            // Twice what there can be at once: a notice of an end may come a moment after the next beginning.
+            let most = 2 * (config.limits.viewers.get() as usize + MAX_UNHEARD);
+            Whep::new(Arc::clone(dispatcher), most, counted("whep"), Instant::now)
         });
-        Self { http, whep }
+        Self {
+            guard,
+            http,
+            whep,
+            counters,
+        }
+    }
+
+    /// What the carriers behind the open doors count, each with its name.
+    pub fn counters(&self) -> Vec<(&'static str, Arc<Counters>)> {
+        self.counters.clone()
     }
 
     /// Everything that the HTTP server answers, and `beside` it.
@@ -48,7 +72,7 @@ impl Doors {
             http: self.http.is_some(),
         };
         // `peercam.json` tells where the broker is: not to a page whose name was made to mean this device.
-        let guard = Guard::new(config.http.hosts.clone());
+        let guard = self.guard.clone();
         let only_our_names = middleware::from_fn(move |request: Request, next: Next| {
             let refused = guard.admit_host(request.headers()).err();
             async move {

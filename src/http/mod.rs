@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
 
-pub use server::Server;
+pub use server::{Counters, Figures, Server};
 
 /// One file of the page.
 struct Asset {

@@ -33,8 +33,8 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Lines in a head.
 const MAX_HEADERS: usize = 64;
 
-/// What is read ahead of, and written behind, one connection.
-const MAX_BUFFERED: usize = 64 * 1024;
+/// What is read ahead of, and written behind, one connection: a whole head.
+const MAX_BUFFERED: usize = MAX_HEAD_BYTES;
 
 /// What was sent has to be taken by the other side in this time, else the kernel gives the connection up.
 const SEND_TIME_MS: u32 = 20_000;
@@ -49,19 +49,50 @@ const STOP_TIME: Duration = Duration::from_millis(500);
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    connections: Arc<Connections>,
+}
+
+/// What the server counts, for whoever watches over the device.
+#[derive(Clone)]
+pub struct Counters(Arc<Connections>);
+
+/// The counters at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Connections now.
+    pub open: u64,
+    /// Connections whose place was given to another.
+    pub evicted: u64,
+}
+
+impl Counters {
+    /// What was counted so far.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        let open = self.0.open();
+        Figures {
+            open: open.places.len() as u64,
+            evicted: open.evicted,
+        }
+    }
 }
 
 impl Server {
-    /// Takes the port.
+    /// Takes the port, to serve so many listeners for events at once and what else they need.
     ///
     /// # Errors
     /// The address is taken or not this machine's.
-    pub async fn bind(address: SocketAddr) -> anyhow::Result<Self> {
+    pub async fn bind(address: SocketAddr, listeners: usize) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address).await.with_context(|| {
             format!("serving the page on {address}: is the port taken? `http.listen` in the configuration names another")
         })?;
         let address = listener.local_addr().context("reading the page's address")?;
-        Ok(Self { listener, address })
+        let connections = Arc::new(Connections::new(listeners + SPARE_CONNECTIONS));
+        Ok(Self {
+            listener,
+            address,
+            connections,
+        })
     }
 
     /// The bound address.
@@ -70,9 +101,14 @@ impl Server {
         self.address
     }
 
-    /// Serves `app` until `stop` turns true, to so many listeners for events at once and what else they need.
-    pub async fn run(self, app: Router, listeners: usize, mut stop: watch::Receiver<bool>) {
-        let connections = Arc::new(Connections::new(listeners + SPARE_CONNECTIONS));
+    /// What it counts.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        Counters(Arc::clone(&self.connections))
+    }
+
+    /// Serves `app` until `stop` turns true.
+    pub async fn run(self, app: Router, mut stop: watch::Receiver<bool>) {
         let mut tasks = JoinSet::new();
         // Each connection ends gracefully by itself.
         let stopping = stop.clone();
@@ -84,7 +120,7 @@ impl Server {
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, from)) => {
-                        let place = Connections::enter(&connections, from.ip());
+                        let place = Connections::enter(&self.connections, from.ip());
                         tasks.spawn(connection(stream, from, app.clone(), place, stopping.clone()));
                         told = false;
                     }
@@ -162,6 +198,7 @@ struct Connections {
 #[derive(Default)]
 struct Open {
     next: u64,
+    evicted: u64,
     /// Oldest first.
     places: BTreeMap<u64, (IpAddr, oneshot::Sender<()>)>,
 }
@@ -199,6 +236,7 @@ impl Connections {
             let Some(oldest) = open.oldest_of_the_greediest() else { break };
             // Dropping the sender is the message.
             open.places.remove(&oldest);
+            open.evicted += 1;
         }
         let number = open.next;
         open.next += 1;
@@ -254,7 +292,8 @@ mod tests {
             gone[..97].iter().all(|gone| *gone) && gone[97..].iter().all(|gone| !gone),
             "all but the newest three"
         );
-        assert_eq!(connections.open().places.len(), 4);
+        let told = Counters(Arc::clone(&connections)).figures();
+        assert_eq!(told, Figures { open: 4, evicted: 97 });
         drop((good, bad));
         assert!(connections.open().places.is_empty(), "who leaves makes room");
     }

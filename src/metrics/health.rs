@@ -100,6 +100,8 @@ pub(super) mod tests {
                 connected: true,
                 ..signaling::Figures::default()
             }),
+            carriers: Vec::new(),
+            server: None,
             config_error: false,
             max_viewers: 20,
             process: Process::default(),

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, oneshot, watch};
 
 use crate::control::{Call, Dispatcher};
+use crate::http;
 use crate::hub::{self, Hub};
 use crate::media::KeyFrameCounts;
 use crate::net::{self, Command, DriverHandle};
@@ -48,6 +49,9 @@ struct Snapshot {
     commands_refused: u64,
     calls: BTreeMap<Call, u64>,
     broker: Option<signaling::Figures>,
+    /// Each carrier that is open, by its name.
+    carriers: Vec<(&'static str, signaling::Figures)>,
+    server: Option<http::Figures>,
     config_error: bool,
     max_viewers: u32,
     process: Process,
@@ -72,6 +76,10 @@ pub struct Parts {
     pub dispatcher: Arc<Dispatcher>,
     /// `None` for a device without a broker.
     pub broker: Option<Arc<signaling::Counters>>,
+    /// Each carrier that is open, by its name.
+    pub carriers: Vec<(&'static str, Arc<signaling::Counters>)>,
+    /// `None` for a device that serves no HTTP.
+    pub server: Option<http::Counters>,
     pub status: watch::Receiver<Status>,
     pub max_viewers: u32,
     pub now: fn() -> Instant,
@@ -105,6 +113,13 @@ impl Monitor {
             commands_refused: self.parts.driver.refused(),
             calls: self.parts.dispatcher.calls(),
             broker: self.parts.broker.as_ref().map(|counters| counters.figures()),
+            carriers: self
+                .parts
+                .carriers
+                .iter()
+                .map(|(name, counters)| (*name, counters.figures()))
+                .collect(),
+            server: self.parts.server.as_ref().map(http::Counters::figures),
             config_error: self.parts.dispatcher.config_error().is_some(),
             max_viewers: self.parts.max_viewers,
             process: Process::read(last.as_ref().map(|known| &known.process)),

@@ -58,6 +58,7 @@ impl Collector for Snapshot {
         self.sessions(&mut page)?;
         self.network(&mut page)?;
         self.broker(&mut page)?;
+        self.carriers(&mut page)?;
         self.process(&mut page)
     }
 }
@@ -305,35 +306,48 @@ impl Snapshot {
             "peercam_broker_failures",
             "Connections that broke, and tries that failed.",
             count(|broker| broker.failures),
-        )?;
-        page.counter(
-            "peercam_mqtt_messages_received",
-            "Messages of peers over MQTT.",
-            count(|broker| broker.received),
-        )?;
-        page.counter(
-            "peercam_mqtt_messages_sent",
-            "Messages handed over to be sent.",
-            count(|broker| broker.sent),
-        )?;
-        let refused = broker.iter().flat_map(|broker| {
-            let reasons = Refusal::ALL.iter().zip(&broker.refused);
-            reasons.map(|(refusal, count)| (vec![("reason", refusal.name())], *count))
+        )
+    }
+
+    fn carriers(&self, page: &mut Page<'_>) -> fmt::Result {
+        type Own = crate::signaling::Figures;
+        let each = |value: fn(&Own) -> u64| {
+            let own = self.carriers.iter();
+            own.map(move |(carrier, own)| (vec![("carrier", *carrier)], value(own)))
+        };
+        page.counter("peercam_messages_received", "Messages of peers.", each(|own| own.received))?;
+        page.counter("peercam_messages_sent", "Messages handed over to be sent.", each(|own| own.sent))?;
+        let refused = self.carriers.iter().flat_map(|(carrier, own)| {
+            let reasons = Refusal::ALL.iter().zip(&own.refused);
+            reasons.map(|(refusal, count)| (vec![("carrier", *carrier), ("reason", refusal.name())], *count))
         });
-        page.counter(
-            "peercam_mqtt_messages_refused",
-            "Messages of peers not carried out, by reason.",
-            refused,
-        )?;
-        let lost = broker.iter().flat_map(|broker| {
-            let reasons = Loss::ALL.iter().zip(&broker.lost);
-            reasons.map(|(loss, count)| (vec![("reason", loss.name())], *count))
+        page.counter("peercam_messages_refused", "Messages of peers not carried out, by reason.", refused)?;
+        let lost = self.carriers.iter().flat_map(|(carrier, own)| {
+            let reasons = Loss::ALL.iter().zip(&own.lost);
+            reasons.map(|(loss, count)| (vec![("carrier", *carrier), ("reason", loss.name())], *count))
         });
-        page.counter("peercam_mqtt_messages_dropped", "Messages to peers not sent, by reason.", lost)?;
+        page.counter("peercam_messages_dropped", "Messages to peers not sent, by reason.", lost)?;
         page.counter(
-            "peercam_mqtt_messages_unmetered",
+            "peercam_messages_unmetered",
             "Messages of peers beyond those whose pace can be remembered.",
-            count(|broker| broker.unmetered),
+            each(|own| own.unmetered),
+        )?;
+        let forgotten = self.carriers.iter().find(|(carrier, _)| *carrier == "whep");
+        page.counter(
+            "peercam_whep_sessions_forgotten",
+            "Sessions of WHEP forgotten because too many were remembered.",
+            forgotten.map(|(_, own)| (Vec::new(), own.forgotten)),
+        )?;
+        let server = self.server.as_ref();
+        page.gauge(
+            "peercam_http_connections",
+            "HTTP connections now.",
+            server.map(|server| (Vec::new(), server.open)),
+        )?;
+        page.counter(
+            "peercam_http_connections_evicted",
+            "HTTP connections ended because all places were taken.",
+            server.map(|server| (Vec::new(), server.evicted)),
         )
     }
 

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
@@ -18,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::batch::Batch;
 use super::figures::Traffic;
-use super::handle::{Command, DriverHandle, MAX_COMMANDS, Notice, wake};
+use super::handle::{Command, Commands, DriverHandle, Notice, queue, wake};
 use super::interfaces::local_addresses;
 use super::sessions::Sessions;
 use super::socket::{MediaSocket, ReceiveBuffers, bind_all};
@@ -47,6 +46,8 @@ const REST_PER_VIEWER: Duration = Duration::from_micros(20);
 
 /// The longest rest: what a retransmission or a request may come later by.
 const MAX_REST: Duration = Duration::from_millis(2);
+/// Commands in a row: an offer takes up to a millisecond on a small board, and meanwhile no picture leaves.
+const COMMANDS_A_TURN: usize = 8;
 
 /// What a driver is given.
 pub struct Context {
@@ -66,7 +67,6 @@ pub struct Context {
 pub fn spawn(context: Context) -> anyhow::Result<(DriverHandle, std::thread::JoinHandle<()>)> {
     let sockets = bind_all(&context.network.listen, context.network.udp_port)?;
     let event = Arc::new(rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).context("creating an eventfd")?);
-    let (sender, commands) = sync_channel(MAX_COMMANDS);
     let viewers = Arc::new(AtomicU32::new(0));
     let pictures = Arc::new(AtomicBool::new(false));
     for (hub, _) in &context.streams {
@@ -78,12 +78,7 @@ pub fn spawn(context: Context) -> anyhow::Result<(DriverHandle, std::thread::Joi
     }
     let locals = local_addresses(&sockets);
     tracing::info!(addresses = ?locals, "media sockets bound");
-    let handle = DriverHandle {
-        commands: sender,
-        wake: Arc::clone(&event),
-        viewers: Arc::clone(&viewers),
-        refused: Arc::default(),
-    };
+    let (handle, commands) = queue(Arc::clone(&event), Arc::clone(&viewers));
     let clock = read_clock();
     let driver = Driver {
         buffers: ReceiveBuffers::new(&sockets),
@@ -123,7 +118,7 @@ struct Driver {
     timers: BTreeSet<(Instant, u64)>,
     event: Arc<OwnedFd>,
     pictures: Arc<AtomicBool>,
-    commands: Receiver<Command>,
+    commands: Commands,
     clock: WallClock,
     interfaces_at: Instant,
     /// Not before then are the sockets looked at again.
@@ -189,7 +184,10 @@ impl Driver {
 
     fn command(&mut self) -> (Vec<u64>, Option<String>) {
         let mut changed = Vec::new();
-        while let Ok(command) = self.commands.try_recv() {
+        for _ in 0..COMMANDS_A_TURN {
+            let Some(command) = self.commands.next() else {
+                return (changed, None);
+            };
             match command {
                 Command::Shutdown { reason } => return (changed, Some(reason)),
                 command => {
@@ -200,6 +198,8 @@ impl Driver {
                 }
             }
         }
+        // More may wait; after this turn the next one follows at once.
+        wake(&self.event);
         (changed, None)
     }
 

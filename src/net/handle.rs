@@ -1,8 +1,8 @@
 //! How the rest of the agent talks to the driver's thread.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use rustix::fd::OwnedFd;
 use tokio::sync::oneshot;
@@ -12,6 +12,12 @@ use crate::protocol::{Candidates, Close, ErrorCode, Message, Offer, OfferReply, 
 
 /// Commands that may wait for the driver: it answers in microseconds, so more than this is a flood.
 pub const MAX_COMMANDS: usize = 256;
+
+/// Bytes that viewers may have in the commands that wait: 64 offers of the usual size, and 16 of the largest.
+pub const MAX_COMMAND_BYTES: usize = 1024 * 1024;
+
+/// Far above what browsers write.
+const OFFER_BYTES: usize = 16 * 1024;
 
 /// What the driver is asked to do.
 #[derive(Debug)]
@@ -39,6 +45,19 @@ pub enum Command {
     Shutdown { reason: String },
 }
 
+impl Command {
+    /// What it counts for [`MAX_COMMAND_BYTES`]: the bytes in it whose number a viewer chose. An offer counts for more than it has,
+    /// because the driver takes long over one: what waits is answered in a tenth of a second.
+    fn size(&self) -> usize {
+        match self {
+            Self::Offer { offer, .. } => (offer.sdp.len() + offer.nonce.len()).max(OFFER_BYTES),
+            Self::Candidates { candidates, .. } => candidates.candidates.iter().map(|line| line.len() + size_of::<String>()).sum(),
+            Self::Close { close, .. } => close.reason.len() + close.session.len(),
+            Self::Message { .. } | Self::KeyFrame { .. } | Self::FormatChanged { .. } | Self::Figures { .. } | Self::Shutdown { .. } => 0,
+        }
+    }
+}
+
 /// What the driver tells the rest of the agent.
 #[derive(Debug)]
 pub enum Notice {
@@ -58,26 +77,67 @@ pub enum Notice {
 /// Sends commands to the driver's thread and wakes it.
 #[derive(Clone)]
 pub struct DriverHandle {
-    pub(super) commands: SyncSender<Command>,
-    pub(super) wake: Arc<OwnedFd>,
-    pub(super) viewers: Arc<AtomicU32>,
+    commands: SyncSender<Command>,
+    /// Bytes in the commands that wait.
+    waiting: Arc<AtomicUsize>,
+    wake: Arc<OwnedFd>,
+    viewers: Arc<AtomicU32>,
     /// Commands that found the queue full.
-    pub(super) refused: Arc<AtomicU64>,
+    refused: Arc<AtomicU64>,
+}
+
+/// The driver's end of the queue.
+pub struct Commands {
+    commands: Receiver<Command>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Commands {
+    /// The next command, if one waits.
+    pub fn next(&self) -> Option<Command> {
+        let command = self.commands.try_recv().ok()?;
+        self.waiting.fetch_sub(command.size(), Ordering::Relaxed);
+        Some(command)
+    }
+}
+
+/// A queue of commands; `wake` is rung at each, and `viewers` is told to whoever asks.
+pub fn queue(wake: Arc<OwnedFd>, viewers: Arc<AtomicU32>) -> (DriverHandle, Commands) {
+    let (sender, commands) = sync_channel(MAX_COMMANDS);
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let handle = DriverHandle {
+        commands: sender,
+        waiting: Arc::clone(&waiting),
+        wake,
+        viewers,
+        refused: Arc::default(),
+    };
+    (handle, Commands { commands, waiting })
 }
 
 impl DriverHandle {
     /// Hands a command over; never waits.
     ///
     /// # Errors
-    /// [`ErrorCode::Busy`] when too many wait already, [`ErrorCode::Unavailable`] when the driver has ended.
+    /// [`ErrorCode::Busy`] when too many wait already, or too much, [`ErrorCode::Unavailable`] when the driver has ended.
     pub fn send(&self, command: Command) -> Result<(), RpcError> {
-        let result = self.commands.try_send(command).map_err(|error| match error {
-            TrySendError::Full(_) => {
-                self.refused.fetch_add(1, Ordering::Relaxed);
-                RpcError::new(ErrorCode::Busy, "the device has too much to do; try again in a second")
-            }
-            TrySendError::Disconnected(_) => RpcError::new(ErrorCode::Unavailable, "the device is shutting down"),
-        });
+        let size = command.size();
+        let busy = || {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            RpcError::new(ErrorCode::Busy, "the device has too much to do; try again in a second")
+        };
+        let waiting = self.waiting.fetch_add(size, Ordering::Relaxed) + size;
+        let result = if size > 0 && waiting > MAX_COMMAND_BYTES {
+            Err(busy())
+        } else {
+            self.commands.try_send(command).map_err(|error| match error {
+                TrySendError::Full(_) => busy(),
+                TrySendError::Disconnected(_) => RpcError::new(ErrorCode::Unavailable, "the device is shutting down"),
+            })
+        };
+        if result.is_err() {
+            self.waiting.fetch_sub(size, Ordering::Relaxed);
+        }
         wake(&self.wake);
         result
     }
@@ -102,21 +162,18 @@ pub fn wake(event: &OwnedFd) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::sync_channel;
-
     use rustix::event::{EventfdFlags, eventfd};
 
     use super::*;
 
+    fn small_queue() -> (DriverHandle, Commands) {
+        let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd"));
+        queue(wake, Arc::default())
+    }
+
     #[test]
     fn more_commands_than_may_wait_are_refused_and_counted() {
-        let (commands, waiting) = sync_channel(MAX_COMMANDS);
-        let handle = DriverHandle {
-            commands,
-            wake: Arc::new(eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd")),
-            viewers: Arc::default(),
-            refused: Arc::default(),
-        };
+        let (handle, waiting) = small_queue();
         let close = || Command::FormatChanged { stream: "card".into() };
         for _ in 0..MAX_COMMANDS {
             handle.send(close()).expect("there is room");
@@ -127,5 +184,27 @@ mod tests {
         drop(waiting);
         handle.send(close()).expect_err("the driver is gone");
         assert_eq!(handle.refused(), 1, "a driver that is gone is no full queue");
+    }
+
+    #[test]
+    fn more_bytes_of_viewers_than_may_wait_are_refused_until_the_driver_has_dealt_with_some() {
+        let (handle, waiting) = small_queue();
+        let candidates = || Command::Candidates {
+            peer: PeerId::parse("mallory").expect("a name"),
+            candidates: Candidates {
+                session: "s".into(),
+                candidates: vec!["x".repeat(60_000)],
+            },
+        };
+        let sent = (0..100).filter(|_| handle.send(candidates()).is_ok()).count();
+        assert_eq!((sent, handle.refused()), (MAX_COMMAND_BYTES / 60_024, 83));
+        handle
+            .send(Command::FormatChanged { stream: "card".into() })
+            .expect("what is ours has room");
+        waiting.next().expect("a command");
+        handle.send(candidates()).expect("there is room for another one");
+        handle.send(candidates()).expect_err("but not for two");
+        while waiting.next().is_some() {}
+        assert_eq!(waiting.waiting.load(Ordering::Relaxed), 0, "nothing waits, and nothing is counted");
     }
 }

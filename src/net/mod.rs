@@ -5,6 +5,7 @@ mod driver;
 mod figures;
 mod handle;
 mod interfaces;
+mod seats;
 mod sessions;
 mod socket;
 
@@ -12,3 +13,4 @@ pub use batch::Sent;
 pub use driver::{Context, spawn};
 pub use figures::{Counted, Figures, Spread, Traffic};
 pub use handle::{Command, DriverHandle, Notice};
+pub use seats::MAX_UNHEARD;

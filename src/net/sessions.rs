@@ -23,11 +23,14 @@ const MAX_ADDRESSES: usize = 64;
 /// Steps of one session in one turn, far above what a key frame's packets need: the others have their turn too.
 const MAX_STEPS: usize = 4_096;
 
+/// Messages of viewers that may be among the notices that wait, so that the driver's own find room beside them: each can have 64 KiB.
+const MAX_MESSAGES_WAITING: usize = 32;
+
 /// Every session, found by key, by network address and by ICE user name fragment.
 pub struct Sessions {
-    context: Context,
+    pub(super) context: Context,
     locals: Vec<SocketAddr>,
-    slots: HashMap<u64, Slot>,
+    pub(super) slots: HashMap<u64, Slot>,
     by_address: HashMap<SocketAddr, u64>,
     by_ufrag: HashMap<String, u64>,
     next_key: u64,
@@ -37,9 +40,11 @@ pub struct Sessions {
     figures: Figures,
 }
 
-struct Slot {
+pub(super) struct Slot {
     id: String,
     session: Session,
+    /// Whether a packet has come that only this viewer can make.
+    pub(super) heard: bool,
     hub: Arc<Hub>,
     subscription: Option<Subscription>,
     addresses: Vec<SocketAddr>,
@@ -121,6 +126,7 @@ impl Sessions {
         let accepted = slot.session.handle(input, datagram.arrived, clock, &mut self.outbox);
         if accepted && named.is_some() {
             self.remember_address(key, datagram.source);
+            self.heard(key, clock);
         }
         self.settle(key, clock);
         Some((key, accepted))
@@ -276,13 +282,7 @@ impl Sessions {
         if let Some(key) = earlier {
             self.close(key, Ending::Replaced, "the viewer opened a new session", clock);
         }
-        if self.slots.len() >= self.context.max_viewers as usize {
-            let sentence = format!(
-                "{} viewers are watching already, which is as many as this device is set to serve",
-                self.context.max_viewers
-            );
-            return Err(RpcError::new(ErrorCode::TooManyViewers, sentence));
-        }
+        self.make_room(clock)?;
         let id = random_id()?;
         let setup = Setup {
             id: &id,
@@ -304,6 +304,7 @@ impl Sessions {
         let slot = Slot {
             id: id.clone(),
             session,
+            heard: false,
             hub,
             subscription: None,
             addresses: Vec::new(),
@@ -379,7 +380,7 @@ impl Sessions {
         vec![key]
     }
 
-    fn close(&mut self, key: u64, ending: Ending, reason: &str, clock: &WallClock) {
+    pub(super) fn close(&mut self, key: u64, ending: Ending, reason: &str, clock: &WallClock) {
         self.on_slot(key, clock, |slot, outbox| {
             let farewell = Message::notification(
                 "session.close",
@@ -456,18 +457,15 @@ impl Sessions {
                     Message::Request(request) => Some(request.id.clone()),
                     Message::Notification(_) | Message::Reply(_) => None,
                 };
-                let (session, peer, role) = (slot.id.clone(), slot.session.peer().clone(), slot.session.role());
-                if self
-                    .context
-                    .notices
-                    .try_send(Notice::Message {
-                        session,
-                        peer,
-                        role,
-                        message,
-                    })
-                    .is_err()
-                {
+                let notice = Notice::Message {
+                    session: slot.id.clone(),
+                    peer: slot.session.peer().clone(),
+                    role: slot.session.role(),
+                    message,
+                };
+                let notices = &self.context.notices;
+                let waiting = notices.max_capacity() - notices.capacity();
+                if waiting >= MAX_MESSAGES_WAITING || notices.try_send(notice).is_err() {
                     self.figures.counted.notices_dropped += 1;
                     let Some(id) = busy else { return };
                     let error = RpcError::new(ErrorCode::Busy, "the device has too much to do; try again in a second");

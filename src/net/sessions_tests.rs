@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::config::{Listen, Network, TransportPolicy};
 use crate::media::StreamFormat;
-use crate::net::Figures;
+use crate::net::{Figures, MAX_UNHEARD};
 use crate::protocol::Playout;
 
 const OFFER: &str = include_str!("../../fuzz/seeds/offer/browser.sdp");
@@ -82,8 +82,7 @@ fn notices_that_nobody_takes_are_dropped_and_counted() {
     let told = figures(&mut sessions, &clock);
     assert_eq!(told.counted.opened, 4);
     assert_eq!(told.viewers, [1], "a viewer has one session");
-    let replaced = Ending::ALL.iter().position(|ending| *ending == Ending::Replaced).expect("a place");
-    assert_eq!(told.closed[replaced], 3);
+    assert_eq!(closed(&told, Ending::Replaced), 3);
     assert_eq!(told.counted.notices_dropped, 2, "one of three found room");
 }
 
@@ -97,4 +96,50 @@ fn a_viewer_with_too_many_addresses_is_known_by_the_first_ones_and_the_rest_is_c
     }
     assert_eq!(sessions.by_address.len(), MAX_ADDRESSES);
     assert_eq!(figures(&mut sessions, &clock).counted.addresses_refused, 8);
+}
+
+fn closed(figures: &Figures, ending: Ending) -> u64 {
+    let place = Ending::ALL.iter().position(|known| *known == ending).expect("a place");
+    figures.closed[place]
+}
+
+#[test]
+fn offers_without_end_take_no_seat_and_the_oldest_goes() {
+    let (mut sessions, _waiting, clock) = sessions(1_000);
+    let keys: Vec<u64> = (0..MAX_UNHEARD + 20)
+        .map(|number| open(&mut sessions, &format!("tab-{number}"), &clock))
+        .collect();
+    let told = figures(&mut sessions, &clock);
+    assert_eq!((told.viewers[0], closed(&told, Ending::Displaced)), (MAX_UNHEARD as u64, 20));
+    assert!(
+        keys[..20].iter().all(|key| !sessions.slots.contains_key(key)),
+        "the first ones had to go"
+    );
+
+    // The seats are 20: who is heard then finds none, and who offers then is told at once.
+    for key in &keys[20..41] {
+        sessions.heard(*key, &clock);
+    }
+    let told = figures(&mut sessions, &clock);
+    assert_eq!(closed(&told, Ending::NoSeat), 1);
+    assert!(sessions.slots.contains_key(&keys[39]) && !sessions.slots.contains_key(&keys[40]));
+    let error = sessions.make_room(&clock).expect_err("every seat is taken");
+    assert_eq!(error.code, ErrorCode::TooManyViewers.number());
+    let seated = keys[20];
+    sessions.close(seated, Ending::ViewerLeft, "the viewer left", &clock);
+    sessions.make_room(&clock).expect("one has left");
+}
+
+#[test]
+fn messages_of_viewers_leave_room_for_what_the_driver_has_to_say() {
+    let (mut sessions, _waiting, clock) = sessions(256);
+    let key = open(&mut sessions, "alice", &clock);
+    for _ in 0..1_000 {
+        let message = Message::notification("session.close", &"x");
+        sessions.event(key, Event::Message(message), &clock);
+    }
+    let told = figures(&mut sessions, &clock);
+    assert_eq!(told.counted.notices_dropped, 1_000 - MAX_MESSAGES_WAITING as u64);
+    open(&mut sessions, "alice", &clock);
+    assert_eq!(figures(&mut sessions, &clock).counted.notices_dropped, told.counted.notices_dropped);
 }

@@ -61,6 +61,9 @@ impl ErrorCode {
     }
 }
 
+/// Bytes of an error's sentence at most. Some repeat what was sent, and are kept and sent themselves.
+const MAX_SENTENCE_BYTES: usize = 500;
+
 /// A JSON-RPC error object: a code for programs, a sentence for people.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -75,12 +78,19 @@ pub struct RpcError {
 }
 
 impl RpcError {
-    /// An error with its sentence.
+    /// An error with its sentence, which is cut off where it is too long.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if message.len() > MAX_SENTENCE_BYTES {
+            let whole = (0..=MAX_SENTENCE_BYTES).rev().find(|at| message.is_char_boundary(*at));
+            message.truncate(whole.unwrap_or(0));
+            message.push('…');
+            message.shrink_to_fit();
+        }
         Self {
             code: code.number(),
-            message: message.into(),
+            message,
             data: Some(serde_json::json!({ "reason": code.name() })),
         }
     }
@@ -110,5 +120,23 @@ impl RpcError {
             data.insert(key.to_owned(), value);
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_that_repeats_what_was_sent_is_cut_off_between_characters() {
+        for piece in ["x", "é", "🎥"] {
+            let error = RpcError::new(ErrorCode::InvalidParams, format!("a{}", piece.repeat(20_000)));
+            assert!(
+                error.message.len() <= MAX_SENTENCE_BYTES + 3 && error.message.ends_with('…'),
+                "{piece}"
+            );
+            assert!(error.message.starts_with(&format!("a{piece}{piece}")), "{piece}");
+        }
+        assert_eq!(RpcError::new(ErrorCode::Busy, "ask again").message, "ask again");
     }
 }

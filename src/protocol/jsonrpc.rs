@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ErrorCode, MAX_MESSAGE_BYTES, RpcError};
+use super::{ErrorCode, MAX_MESSAGE_BYTES, MAX_MESSAGE_VALUES, RpcError};
 
 /// A request's id, chosen by who asks; a string of at most 64 bytes, or a number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ enum Version {
 }
 
 impl Message {
-    /// Reads one message of at most [`MAX_MESSAGE_BYTES`].
+    /// Reads one message of at most [`MAX_MESSAGE_BYTES`] and [`MAX_MESSAGE_VALUES`].
     ///
     /// # Errors
     /// A [`Reply`] that says what was wrong, ready to be sent back.
@@ -82,6 +82,10 @@ impl Message {
         };
         if bytes.len() > MAX_MESSAGE_BYTES {
             let sentence = format!("the message has {} bytes; at most {MAX_MESSAGE_BYTES} are read", bytes.len());
+            return Err(refuse(ErrorCode::InvalidRequest, sentence));
+        }
+        if values(bytes) > MAX_MESSAGE_VALUES {
+            let sentence = format!("the message has too many values; at most {MAX_MESSAGE_VALUES} are read");
             return Err(refuse(ErrorCode::InvalidRequest, sentence));
         }
         let wire: Wire = serde_json::from_slice(bytes).map_err(|error| match error.classify() {
@@ -180,6 +184,21 @@ impl Message {
     }
 }
 
+/// How many values a JSON text has at most: each but the first follows one of `,`, `:`, `[` and `{`. Of what is no JSON, any number.
+fn values(text: &[u8]) -> usize {
+    let (mut count, mut quoted, mut escaped) = (1, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' | b':' | b'[' | b'{' if !quoted => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
 /// Reads a call's parameters into their type; a missing `params` counts as `{}`.
 ///
 /// # Errors
@@ -208,6 +227,33 @@ mod tests {
             let message = Message::parse(text.as_bytes()).unwrap_or_else(|reply| panic!("{text} was refused: {reply:?}"));
             let value = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
             assert_eq!(value(&message.to_json()), value(text));
+        }
+    }
+
+    #[test]
+    fn a_message_that_would_be_much_larger_once_it_is_read_is_refused() {
+        let call = |params: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"session.candidates","params":{params}}}"#);
+        let list = |piece: &str, times: usize| call(&format!("[{}0]", piece.repeat(times)));
+        for text in [
+            list("0,", 1_100),
+            list("[],", 1_000),
+            list(r#"{"":0},"#, 400),
+            list("[", 1_100),
+            list(r#""\"",[],"\\","#, 400),
+        ] {
+            let reply = Message::parse(text.as_bytes()).expect_err("too many values");
+            let error = reply.result.expect_err("an error");
+            assert_eq!(error.code, -32600, "{error}");
+            assert!(error.message.contains("1024"), "{error}");
+        }
+        let candidates: Vec<String> = (0..300)
+            .map(|_| r#""candidate:1 1 udp 1 [fd00::1]:2, {\"x\": [1,2,3]}""#.to_owned())
+            .collect();
+        for good in [
+            call(&format!("[{}]", candidates.join(","))),
+            call(&format!("{:?}", ",:[{\\\"".repeat(5_000))),
+        ] {
+            Message::parse(good.as_bytes()).unwrap_or_else(|reply| panic!("{reply:?}"));
         }
     }
 

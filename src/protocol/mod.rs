@@ -23,6 +23,10 @@ pub const VERSION: u32 = 1;
 /// The largest message, in bytes of JSON, that a device reads from anybody.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
+/// Values in one message at most, counting those within others. Read, one takes up to 700 bytes, however few it has in the message.
+/// An offer has ten, and 300 candidates in one message have about as many.
+pub const MAX_MESSAGE_VALUES: usize = 1_024;
+
 /// What a peer may do. Each role includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {

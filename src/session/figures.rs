@@ -15,6 +15,10 @@ pub enum Ending {
     Replaced,
     /// No network path was found in time.
     NeverConnected,
+    /// Nothing was heard of the viewer, and too many others came.
+    Displaced,
+    /// The viewer was heard when every seat was taken.
+    NoSeat,
     /// The network path was lost and did not come back in time.
     PathLost,
     /// The camera's stream is another one than the session was made for.
@@ -29,10 +33,12 @@ pub enum Ending {
 
 impl Ending {
     /// Every one of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::ViewerLeft,
         Self::Replaced,
         Self::NeverConnected,
+        Self::Displaced,
+        Self::NoSeat,
         Self::PathLost,
         Self::StreamChanged,
         Self::Shutdown,
@@ -47,6 +53,8 @@ impl Ending {
             Self::ViewerLeft => "viewer_left",
             Self::Replaced => "replaced",
             Self::NeverConnected => "never_connected",
+            Self::Displaced => "displaced",
+            Self::NoSeat => "no_seat",
             Self::PathLost => "path_lost",
             Self::StreamChanged => "stream_changed",
             Self::Shutdown => "shutdown",

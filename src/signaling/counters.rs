@@ -1,4 +1,4 @@
-//! What the MQTT carrier counts. It writes, whoever watches over the device reads; nothing waits for either.
+//! What a carrier counts. It writes, whoever watches over the device reads; nothing waits for either.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -19,11 +19,17 @@ pub enum Refusal {
     Requests,
     /// It came twice.
     Repeated,
+    /// It is larger than is read.
+    Size,
+    /// It did not arrive in time.
+    Slow,
+    /// It is of a page of another origin, or names another device.
+    Foreign,
 }
 
 impl Refusal {
     /// Every one of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Retained,
         Self::Topic,
         Self::Unparsable,
@@ -31,6 +37,9 @@ impl Refusal {
         Self::Ignored,
         Self::Requests,
         Self::Repeated,
+        Self::Size,
+        Self::Slow,
+        Self::Foreign,
     ];
 
     /// Its name as a metric's label.
@@ -44,6 +53,9 @@ impl Refusal {
             Self::Ignored => "ignored",
             Self::Requests => "requests",
             Self::Repeated => "repeated",
+            Self::Size => "size",
+            Self::Slow => "slow",
+            Self::Foreign => "foreign",
         }
     }
 }
@@ -51,17 +63,19 @@ impl Refusal {
 /// Why a message to a peer was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// There is no connection to the broker.
+    /// There is no connection to the broker; by HTTP: the peer does not listen for events.
     Disconnected,
     /// The broker takes messages more slowly than there are new ones.
     Queue,
     /// The carrier did not get round to it.
     Waiting,
+    /// The peer does not read its events; they end.
+    Unread,
 }
 
 impl Loss {
     /// Every one of them.
-    pub const ALL: [Self; 3] = [Self::Disconnected, Self::Queue, Self::Waiting];
+    pub const ALL: [Self; 4] = [Self::Disconnected, Self::Queue, Self::Waiting, Self::Unread];
 
     /// Its name as a metric's label.
     #[must_use]
@@ -70,11 +84,12 @@ impl Loss {
             Self::Disconnected => "disconnected",
             Self::Queue => "queue",
             Self::Waiting => "waiting",
+            Self::Unread => "unread",
         }
     }
 }
 
-/// The carrier's counters.
+/// One carrier's counters.
 #[derive(Debug, Default)]
 pub struct Counters {
     connected: AtomicBool,
@@ -83,6 +98,7 @@ pub struct Counters {
     received: AtomicU64,
     sent: AtomicU64,
     unmetered: AtomicU64,
+    forgotten: AtomicU64,
     refused: [AtomicU64; Refusal::ALL.len()],
     lost: [AtomicU64; Loss::ALL.len()],
 }
@@ -102,6 +118,8 @@ pub struct Figures {
     pub sent: u64,
     /// Messages taken from peers beyond those whose pace can be remembered.
     pub unmetered: u64,
+    /// Sessions of WHEP that were forgotten because there were too many.
+    pub forgotten: u64,
     /// In the order of [`Refusal::ALL`].
     pub refused: [u64; Refusal::ALL.len()],
     /// In the order of [`Loss::ALL`].
@@ -120,6 +138,7 @@ impl Counters {
             received: read(&self.received),
             sent: read(&self.sent),
             unmetered: read(&self.unmetered),
+            forgotten: read(&self.forgotten),
             refused: self.refused.each_ref().map(read),
             lost: self.lost.each_ref().map(read),
         }
@@ -152,6 +171,10 @@ impl Counters {
         add(&self.sent);
     }
 
+    pub(super) fn forget(&self, sessions: u64) {
+        self.forgotten.fetch_add(sessions, Ordering::Relaxed);
+    }
+
     pub(super) fn take_unmetered(&self) {
         add(&self.unmetered);
     }
@@ -175,7 +198,7 @@ mod tests {
             (0..=times).for_each(|_| counters.lose(loss));
         }
         let figures = counters.figures();
-        assert_eq!(figures.refused, [1, 2, 3, 4, 5, 6, 7]);
-        assert_eq!(figures.lost, [1, 2, 3]);
+        assert_eq!(figures.refused, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        assert_eq!(figures.lost, [1, 2, 3, 4]);
     }
 }

@@ -23,8 +23,8 @@ use tokio::time::MissedTickBehavior;
 
 use super::gate::{Decision, Gate};
 use super::guard::Guard;
-use super::role_of;
 use super::web::{Problem, empty, must_be, read_body, respond};
+use super::{Counters, Loss, role_of};
 use crate::control::Dispatcher;
 use crate::protocol::{Door, Envelope, Id, Message, PeerId, Reply, Status};
 
@@ -45,6 +45,7 @@ pub struct HttpCarrier {
     dispatcher: Arc<Dispatcher>,
     guard: Guard,
     gate: Mutex<Gate>,
+    counters: Arc<Counters>,
     /// Rings at every reply.
     answered: Notify,
     streams: Mutex<Streams>,
@@ -66,6 +67,7 @@ impl HttpCarrier {
     pub fn new(
         dispatcher: Arc<Dispatcher>,
         guard: Guard,
+        counters: Arc<Counters>,
         status: watch::Receiver<Status>,
         stop: watch::Receiver<bool>,
         now: fn() -> Instant,
@@ -73,7 +75,8 @@ impl HttpCarrier {
         Arc::new(Self {
             dispatcher,
             guard,
-            gate: Mutex::default(),
+            gate: Mutex::new(Gate::new(Arc::clone(&counters))),
+            counters,
             answered: Notify::new(),
             streams: Mutex::default(),
             status,
@@ -93,18 +96,27 @@ impl HttpCarrier {
     /// Says something to a viewer. One who does not listen learns it from the connection.
     pub fn send(&self, peer: &PeerId, message: &Message) {
         let mut streams = self.streams();
-        let Some((_, stream)) = streams.open.get(peer) else { return };
+        let Some((_, stream)) = streams.open.get(peer) else {
+            return self.counters.lose(Loss::Disconnected);
+        };
         if stream.try_send(event("message", &message.to_json())).is_err() {
             // It does not read, or is gone: without the sender its stream ends.
             streams.open.remove(peer);
+            self.counters.lose(Loss::Unread);
+        } else {
+            self.counters.send();
         }
     }
 
     async fn receive(self: Arc<Self>, peer: PeerId, request: Request) -> Result<Response<Body>, Problem> {
-        self.guard.admit(request.headers())?;
-        must_be(request.headers(), "application/json")?;
-        let (parts, body) = request.into_parts();
-        let bytes = read_body(&parts.headers, body).await?;
+        self.counters.receive();
+        let bytes = match self.read(request).await {
+            Ok(bytes) => bytes,
+            Err(problem) => {
+                problem.refusal().into_iter().for_each(|refusal| self.counters.refuse(refusal));
+                return Err(problem);
+            }
+        };
         let now = (self.now)();
         let decision = self.gate().admit(&peer, &bytes, now);
         match decision {
@@ -119,6 +131,13 @@ impl HttpCarrier {
                 Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, sentence).retry_after(1))
             }
         }
+    }
+
+    async fn read(&self, request: Request) -> Result<Bytes, Problem> {
+        self.guard.admit(request.headers())?;
+        must_be(request.headers(), "application/json")?;
+        let (parts, body) = request.into_parts();
+        read_body(&parts.headers, body).await
     }
 
     /// Carries a message out, also when the viewer has hung up meanwhile: it was admitted, and its reply has to be remembered.

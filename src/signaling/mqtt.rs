@@ -26,8 +26,20 @@ use crate::protocol::{DeviceId, Envelope, MAX_MESSAGE_BYTES, Message, PeerId, Re
 /// What the broker may send us in one packet: a message, its topic and its properties.
 const MAX_PACKET_BYTES: u32 = MAX_MESSAGE_BYTES as u32 + 4_096;
 
+/// What mosquitto sends beyond that, because it counts wrongly (eclipse-mosquitto/mosquitto#3503), with room. It is no reason to end the
+/// connection for everybody.
+const PACKET_TOLERANCE: u32 = 64;
+
 /// Messages that may wait for the broker to take them.
 const MAX_QUEUED: usize = 64;
+
+/// Messages of peers that are read at once, and as many again may wait to be dealt with; what is more waits at the broker. Their
+/// replies fit into the queue to the broker twice, and none is larger than [`MAX_PACKET_BYTES`].
+const MAX_READ: usize = 16;
+
+/// Messages that the broker has and has not acknowledged yet. It is only the status that is sent so. The client makes room for all
+/// of them when it begins, and its default takes 15 MiB.
+const MAX_UNACKNOWLEDGED: u16 = 16;
 
 /// An answer that comes later is worthless: the viewer has asked again.
 const EXPIRY_SECS: u32 = 15;
@@ -88,7 +100,7 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
     let topics = Topics::new(&device);
     let options = options(&device, &broker, &topics, &status.borrow())?;
     let (client, eventloop) = AsyncClient::builder(options).capacity(MAX_QUEUED).build();
-    let (sender, mut incoming) = mpsc::channel(MAX_QUEUED);
+    let (sender, mut incoming) = mpsc::channel(MAX_READ);
     let poll = tokio::spawn(poll(eventloop, sender, broker, now));
     let (answer, mut answers) = mpsc::channel::<Answer>(MAX_QUEUED);
     let mut inbox = Inbox {
@@ -249,12 +261,16 @@ fn options(device: &DeviceId, broker: &Broker, topics: &Topics, status: &Status)
     let mut network = options.network_options();
     network.set_tcp_nodelay(true);
     options.set_network_options(network);
+    options
+        .set_outgoing_inflight_upper_limit(MAX_UNACKNOWLEDGED)
+        .set_read_batch_size(MAX_READ)
+        .set_max_request_batch(MAX_QUEUED);
     options.set_keep_alive(u16::try_from(broker.keep_alive.as_secs()).unwrap_or(u16::MAX));
     options.set_connect_properties(ConnectProperties {
         max_packet_size: Some(MAX_PACKET_BYTES),
         ..ConnectProperties::default()
     });
-    options.set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(MAX_PACKET_BYTES));
+    options.set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(MAX_PACKET_BYTES + PACKET_TOLERANCE));
     match (&broker.username, &broker.password) {
         (Some(username), Some(password)) => {
             options.set_credentials(username.clone(), password.reveal().to_owned());
@@ -293,7 +309,9 @@ impl Inbox {
     /// After each ConnAck: the broker may have forgotten us.
     fn subscribe(&self) {
         // What was retained for us is not meant for now; retained as published, a live one is known by its flag.
-        let requests = SubscribeFilterInput::new(self.topics.from_all(), QoS::AtLeastOnce)
+        // QoS 0, whatever it was sent with: at QoS 1 mosquitto (2.0.11) counts a message that is too large for us, and so is not sent
+        // at all, as one that we have not acknowledged; after twenty of them it sends us nothing any more.
+        let requests = SubscribeFilterInput::new(self.topics.from_all(), QoS::AtMostOnce)
             .preserve_retain(true)
             .retain_forward_rule(RetainForwardRule::Never);
         let own_status = SubscribeFilterInput::new(self.topics.status(), QoS::AtLeastOnce);

@@ -5,11 +5,20 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use tokio::sync::Semaphore;
 
+use super::Refusal;
 use crate::protocol::{ErrorCode, MAX_MESSAGE_BYTES, RpcError};
 
 /// How long a body may take to arrive: 64 KiB over a slow phone network, with room.
 const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// A body up to this size is read whoever sends it: offers have a few KiB. For larger ones there are [`LARGE_BODIES`], or slow senders
+/// would make the device hold 64 KiB for each connection.
+const SMALL_BODY_BYTES: usize = 16 * 1024;
+
+/// Bodies above [`SMALL_BODY_BYTES`], or of unknown size, that are read at the same time.
+static LARGE_BODIES: Semaphore = Semaphore::const_new(16);
 
 /// An HTTP error with its sentence, told as a problem detail (RFC 9457).
 #[derive(Debug)]
@@ -32,6 +41,17 @@ impl Problem {
     pub fn retry_after(mut self, secs: u32) -> Self {
         self.retry_after_secs = Some(secs);
         self
+    }
+
+    /// What it is counted as: what a carrier refuses before it has read a message. The rest is the message's own result.
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self.status {
+            StatusCode::PAYLOAD_TOO_LARGE => Some(Refusal::Size),
+            StatusCode::REQUEST_TIMEOUT => Some(Refusal::Slow),
+            StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST => Some(Refusal::Foreign),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Some(Refusal::Unparsable),
+            _ => None,
+        }
     }
 
     pub fn respond(self) -> Response<Body> {
@@ -99,6 +119,13 @@ pub async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem
     if announced.is_some_and(|length| length > MAX_MESSAGE_BYTES as u64) {
         return Err(too_large());
     }
+    let large = announced.is_none_or(|length| length > SMALL_BODY_BYTES as u64);
+    let place = if large { LARGE_BODIES.try_acquire().map(Some) } else { Ok(None) };
+    let _place = place.map_err(|_| {
+        let sentence = format!("too many requests of more than {SMALL_BODY_BYTES} bytes are being read; try again in a second");
+        // As RFC 9110, 15.5.14, has it for what is too large for now only.
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, sentence).retry_after(1)
+    })?;
     match tokio::time::timeout(BODY_TIME, to_bytes(body, MAX_MESSAGE_BYTES)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         // It is too long, or the connection broke, and then nobody reads this.

@@ -190,6 +190,15 @@ impl Device {
         self.process.as_mut().expect("a running agent")
     }
 
+    /// Waits until a viewer is connected and has its seat; returns its session's id.
+    pub fn seated(&mut self) -> String {
+        until("a viewer is connected", SOON, || {
+            let log = self.process().log();
+            let (_, after) = log.split_once("viewer connected session=")?;
+            after.split_whitespace().next().map(str::to_owned)
+        })
+    }
+
     /// The running agent, to be ended by the test.
     pub fn take_process(&mut self) -> Running {
         self.process.take().expect("a running agent")

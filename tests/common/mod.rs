@@ -5,6 +5,7 @@ pub mod broker;
 pub mod certificates;
 pub mod device;
 pub mod http;
+pub mod memory;
 pub mod peer;
 pub mod probe;
 pub mod process;

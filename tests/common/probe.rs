@@ -34,6 +34,12 @@ impl Probe {
         Self(Running::start(command.args(arguments), "peercam-probe"))
     }
 
+    /// Ends its run early, and reads its report.
+    pub fn stop(self, limit: Duration) -> Value {
+        self.0.signal("TERM");
+        self.report(limit)
+    }
+
     /// Waits for its end and reads its report.
     pub fn report(self, limit: Duration) -> Value {
         let ended = self.0.end_within(limit);

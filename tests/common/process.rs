@@ -97,6 +97,11 @@ impl Running {
         self.child.wait().expect("a killed child ends");
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether it runs still.
     pub fn is_alive(&mut self) -> bool {
         self.child.try_wait().expect("asking for a child's state").is_none()

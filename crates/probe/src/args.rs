@@ -72,6 +72,9 @@ pub struct Args {
     /// Offer no transport-wide congestion control feedback, as viewers that know none.
     #[arg(long)]
     pub no_twcc: bool,
+    /// Ask for a key frame (PLI) so often, whatever is seen: to test what a device takes from a viewer that means harm.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub pli_per_second: Option<u16>,
     /// How long to wait for the broker, in seconds.
     #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds)]
     pub connect_secs: f64,

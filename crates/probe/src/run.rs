@@ -80,6 +80,7 @@ pub async fn run(args: &Args) -> anyhow::Result<Report> {
                 save: save.take(),
                 no_twcc: args.no_twcc,
                 settle: Duration::from_secs_f64(args.settle_seconds),
+                pli_every: args.pli_per_second.map(|plis| Duration::from_secs(1) / u32::from(plis)),
             },
         };
         let shared = shared.clone();

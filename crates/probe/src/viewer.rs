@@ -17,6 +17,9 @@ use crate::dialogue::{Dialogue, Failure, Heard};
 use crate::moment::Moment;
 use crate::video::Video;
 
+/// A viewer that asks without need and comes late to it does not make up for more than this.
+const PLI_ARREARS: Duration = Duration::from_millis(100);
+
 /// A device that hangs up usually says why over MQTT, which is slower than the connection itself.
 const LAST_WORD: Duration = Duration::from_millis(500);
 
@@ -42,6 +45,8 @@ pub struct Wishes {
     pub no_twcc: bool,
     /// How long after the first key frame latency is not yet counted.
     pub settle: Duration,
+    /// Ask for key frames in this distance, needed or not.
+    pub pli_every: Option<Duration>,
 }
 
 /// What a viewer wants to have done.
@@ -68,6 +73,9 @@ pub struct Viewer {
     local: Vec<Candidate>,
     remote: HashMap<SocketAddr, String>,
     dialogue: Dialogue,
+    pli_every: Option<Duration>,
+    /// When the next one is due that is asked for without need.
+    pli_next: Option<Instant>,
     /// The connection has ended, as far as it tells itself; the device's own reason is waited for until then.
     hung_up: Option<(Instant, Failure)>,
     transmits: VecDeque<Transmit>,
@@ -115,6 +123,8 @@ impl Viewer {
             local: Vec::new(),
             remote: HashMap::new(),
             dialogue: Dialogue::new(offer.to_sdp_string(), wishes.stream, now),
+            pli_every: wishes.pli_every,
+            pli_next: None,
             hung_up: None,
             transmits: VecDeque::new(),
         };
@@ -159,6 +169,7 @@ impl Viewer {
         self.control.timeout(now);
         self.video.timeout(now);
         self.drain(now);
+        self.pester(now);
     }
 
     /// When [`Viewer::timeout`] wants to be called.
@@ -168,6 +179,7 @@ impl Viewer {
             self.control.deadline(),
             self.hung_up.as_ref().map(|(until, _)| *until),
             self.dialogue.deadline(),
+            self.pli_next,
         ];
         own.into_iter().flatten().fold(self.rtc_deadline, Instant::min)
     }
@@ -302,9 +314,30 @@ impl Viewer {
         true
     }
 
+    /// Asks for the key frames that nobody needs. The stack sends one with each of its timeouts.
+    fn pester(&mut self, now: Moment) {
+        while let (Some(every), Some(next)) = (self.pli_every, self.pli_next.take_if(|next| *next <= now.mono)) {
+            let earliest = now.mono.checked_sub(PLI_ARREARS).unwrap_or(now.mono);
+            self.pli_next = Some((next + every).max(earliest));
+            let mut api = self.rtc.direct_api();
+            // There is none before the first packet.
+            let Some(stream) = api.stream_rx_by_mid(self.mid, None) else {
+                continue;
+            };
+            stream.request_keyframe(KeyframeRequestKind::Pli);
+            self.video.plis += 1;
+            let result = self.rtc.handle_input(Input::Timeout(now.mono));
+            self.check("asking for a key frame", result.map_err(|error| error.to_string()), now);
+            self.drain(now);
+        }
+    }
+
     fn event(&mut self, event: Event, now: Moment) {
         match event {
-            Event::Connected => self.milestones.connected = Some(now),
+            Event::Connected => {
+                self.milestones.connected = Some(now);
+                self.pli_next = self.pli_every.map(|every| now.mono + every);
+            }
             Event::IceConnectionStateChange(IceConnectionState::Disconnected) if self.hung_up.is_none() => {
                 self.end(
                     Some(Failure::Broken(
@@ -342,6 +375,7 @@ impl Viewer {
         self.failure = failure;
         self.dialogue.end();
         self.video.finish(now);
+        self.pli_next = None;
         if self.rtc.close().is_err() {
             self.rtc.disconnect();
         }

@@ -258,11 +258,15 @@ impl std::io::Write for Shared {
 
 impl World {
     fn new(save: Option<Shared>) -> Self {
+        let save = save.map(|save| Box::new(save) as Box<dyn std::io::Write>);
+        Self::with(Wishes { save, ..Wishes::default() })
+    }
+
+    fn with(wishes: Wishes) -> Self {
         str0m::crypto::from_feature_flags().install_process_default();
         let now = Moment::now();
-        let save = save.map(|save| Box::new(save) as Box<dyn std::io::Write>);
         Self {
-            viewer: Viewer::new(&[address(VIEWER)], Wishes { save, ..Wishes::default() }, now).expect("a viewer"),
+            viewer: Viewer::new(&[address(VIEWER)], wishes, now).expect("a viewer"),
             device: Device::new(now),
             under_way: BTreeMap::new(),
             start: now,
@@ -437,6 +441,19 @@ fn a_loss_that_no_retransmission_repairs_is_counted_and_ends_with_a_requested_ke
         "{report:?}"
     );
     assert!(report.nacks >= 1, "lost packets were asked for again");
+}
+
+#[test]
+fn a_viewer_that_is_to_pester_asks_for_key_frames_as_often_as_told() {
+    let mut world = World::with(Wishes {
+        pli_every: Some(Duration::from_millis(1)),
+        ..Wishes::default()
+    });
+    world.run(4_000.0, |world| world.viewer.video.tally.shown >= 5);
+    let before = world.device.plis;
+    world.run(500.0, |_| false);
+    let plis = world.device.plis - before;
+    assert!((400..=600).contains(&plis), "{plis} arrived in half a second");
 }
 
 #[test]

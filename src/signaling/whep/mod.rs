@@ -22,6 +22,7 @@ use self::fragment::Fragment;
 use self::sessions::{Sessions, Watching};
 use super::pace::{Pace, Verdict};
 use super::web::{Problem, empty, must_be, name_of, read_body, respond, text};
+use super::{Counters, Refusal};
 use crate::control::Dispatcher;
 use crate::protocol::{
     Candidates, Close, Door, ErrorCode, HelloReply, IceServer, Offer, OfferReply, PeerId, Playout, Role, RpcError, VERSION,
@@ -38,6 +39,7 @@ pub struct Whep {
     dispatcher: Arc<Dispatcher>,
     sessions: Sessions,
     pace: Mutex<Pace>,
+    counters: Arc<Counters>,
     now: fn() -> Instant,
 }
 
@@ -53,11 +55,12 @@ fn role_of(_headers: &HeaderMap) -> Result<Role, Problem> {
 impl Whep {
     /// A door that remembers at most `most` sessions.
     #[must_use]
-    pub fn new(dispatcher: Arc<Dispatcher>, most: usize, now: fn() -> Instant) -> Arc<Self> {
+    pub fn new(dispatcher: Arc<Dispatcher>, most: usize, counters: Arc<Counters>, now: fn() -> Instant) -> Arc<Self> {
         Arc::new(Self {
             dispatcher,
             sessions: Sessions::new(most),
             pace: Mutex::default(),
+            counters,
             now,
         })
     }
@@ -165,7 +168,7 @@ impl Whep {
             credentials,
             tag,
         };
-        self.sessions.insert(reply.session, watching);
+        self.counters.forget(self.sessions.insert(reply.session, watching));
         Ok(response)
     }
 
@@ -234,10 +237,17 @@ impl Whep {
         let Some(name) = PeerId::at(Door::Whep, &name_of(from)) else {
             return Ok(());
         };
-        let verdict = self.pace.lock().unwrap_or_else(PoisonError::into_inner).admit(&name, (self.now)());
-        match verdict {
-            Verdict::Take => Ok(()),
+        self.counters.receive();
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        match pace.admit(&name, (self.now)()) {
+            Verdict::Take => {
+                if pace.is_full() {
+                    self.counters.take_unmetered();
+                }
+                Ok(())
+            }
             Verdict::Refuse | Verdict::Ignore => {
+                self.counters.refuse(Refusal::Pace);
                 let sentence = "too many requests came from your address; ask again in a second";
                 Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, sentence).retry_after(1))
             }
@@ -282,6 +292,8 @@ async fn serve(State(whep): State<Arc<Whep>>, ConnectInfo(from): ConnectInfo<Soc
         [_, session] => whep.session(session, request, from.ip()).await,
         _ => Err(Problem::new(StatusCode::NOT_FOUND, "WHEP is at /whep and /whep/<stream>")),
     };
+    let refusal = result.as_ref().err().and_then(Problem::refusal);
+    refusal.into_iter().for_each(|refusal| whep.counters.refuse(refusal));
     open_to_all(result.unwrap_or_else(Problem::respond))
 }
 

@@ -42,17 +42,20 @@ impl Sessions {
         }
     }
 
-    /// A new session; the oldest is forgotten where there are too many.
-    pub fn insert(&self, id: String, watching: Watching) {
+    /// A new session; the oldest is forgotten where there are too many. Returns how many were.
+    pub fn insert(&self, id: String, watching: Watching) -> u64 {
+        let mut forgotten = 0;
         let mut table = self.table();
         let Table { sessions, order } = &mut *table;
         order.retain(|known| sessions.contains_key(known));
         while order.len() >= self.most {
             let Some(oldest) = order.pop_front() else { break };
             sessions.remove(&oldest);
+            forgotten += 1;
         }
         order.push_back(id.clone());
         sessions.insert(id, Arc::new(tokio::sync::Mutex::new(watching)));
+        forgotten
     }
 
     pub fn get(&self, id: &str) -> Option<Arc<tokio::sync::Mutex<Watching>>> {
@@ -89,13 +92,14 @@ mod tests {
     #[test]
     fn the_memory_is_bounded_and_the_newest_stay() {
         let sessions = Sessions::new(3);
-        for number in 0..1_000 {
-            sessions.insert(number.to_string(), watching("viewer"));
-        }
+        let forgotten: u64 = (0..1_000)
+            .map(|number| sessions.insert(number.to_string(), watching("viewer")))
+            .sum();
+        assert_eq!(forgotten, 997);
         assert!(sessions.get("996").is_none());
         assert!(["997", "998", "999"].iter().all(|id| sessions.get(id).is_some()));
         sessions.remove("998");
-        sessions.insert("new".into(), watching("viewer"));
+        assert_eq!(sessions.insert("new".into(), watching("viewer")), 0);
         assert!(sessions.get("997").is_some(), "one that has ended makes room");
         let table = sessions.table();
         assert_eq!((table.sessions.len(), table.order.len()), (3, 3));
