@@ -142,5 +142,9 @@ pub fn url(bytes: &[u8]) {
 /// Whether a sentence repeats what stands before an @: it may be a password. A short one stands in any sentence.
 fn tells_secret(text: &str, sentence: &str) -> bool {
     let before = text.rfind('@').map(|at| text[..at].rsplit([':', '/']).next().unwrap_or_default());
-    before.is_some_and(|secret| secret.len() >= 12 && secret.bytes().all(|byte| byte.is_ascii_alphanumeric()) && sentence.contains(secret))
+    let Some(secret) = before.filter(|secret| secret.len() >= 12 && secret.bytes().all(|byte| byte.is_ascii_alphanumeric())) else {
+        return false;
+    };
+    // Where it stands in the URL a second time, it is told for that.
+    text.matches(secret).count() == 1 && sentence.contains(secret)
 }

@@ -187,6 +187,8 @@ fn is_token(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
+const EVENTS: &[u8] = b"content-type: text/event-stream";
+
 /// How a client ends a connection.
 enum End {
     /// As soon as something was answered, or nothing.
@@ -225,7 +227,14 @@ fn converse(bytes: &[u8], end: End) -> Vec<u8> {
         }
         match read {
             Ok(0) => return answer,
-            Ok(count) => answer.extend_from_slice(&buffer[..count]),
+            Ok(count) => {
+                let known = answer.len().saturating_sub(EVENTS.len());
+                answer.extend_from_slice(&buffer[..count]);
+                // A stream of events has no end: who sends no more may listen on.
+                if answer[known..].windows(EVENTS.len()).any(|window| window == EVENTS) {
+                    return answer;
+                }
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => assert!(waits, "the server neither answers nor hangs up"),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => return answer,

@@ -251,6 +251,7 @@ mod tests {
             "in another encoding"
         );
 
+        place.write("[brokr]\n");
         fs::remove_dir_all(place.state()).expect("removed");
         let error = start(&place.file()).expect_err("nothing to fall back on");
         assert!(error.to_string().contains("did you mean `broker`?"), "{error}");
