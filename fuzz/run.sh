@@ -45,6 +45,8 @@ fuzz_one() {
 }
 
 mkdir -p "$work"
+# As in every program that Rust starts; here libFuzzer has the `main`.
+trap '' PIPE
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 echo "fuzzing ${#targets[@]} targets for $seconds s each, $(nproc) at once"
 for name in "${targets[@]}"; do

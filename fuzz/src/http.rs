@@ -149,7 +149,7 @@ pub fn guard(bytes: &[u8]) {
             let told = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
             let same = told.is_some_and(|told| {
                 told.strip_prefix(&own)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
             });
             assert!(same, "a page of {origin:?} speaks for {host:?}");
         }
