@@ -144,7 +144,7 @@ pub fn guard(bytes: &[u8]) {
             "a page of another site"
         );
         if let Some(origin) = headers.get("origin") {
-            let origin = origin.to_str().unwrap_or_default().to_ascii_lowercase();
+            let origin = std::str::from_utf8(origin.as_bytes()).unwrap_or_default().to_ascii_lowercase();
             let own = host.to_ascii_lowercase();
             let told = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
             let same = told.is_some_and(|told| {
