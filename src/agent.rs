@@ -1,7 +1,7 @@
 //! The composition root: builds the parts, wires their channels, supervises them, drains them.
 #![expect(clippy::disallowed_methods, reason = "the composition root gives the parts their clock")]
 
-mod doors;
+pub mod doors;
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -133,9 +133,72 @@ fn a_configuration() {
 }
 
 #[test]
+fn a_start() {
+    survives("start", targets::start);
+}
+
+#[test]
+fn an_address() {
+    survives("url", targets::url);
+}
+
+#[test]
+fn an_identity() {
+    survives("identity", targets::identity);
+}
+
+#[test]
+fn another_sites_headers() {
+    survives("guard", targets::guard);
+}
+
+#[test]
+fn an_http_connection() {
+    survives("http", targets::http);
+}
+
+#[test]
+fn a_whep_session() {
+    survives("whep", targets::whep);
+}
+
+#[test]
+fn a_brokers_packets() {
+    survives("mqtt", targets::mqtt);
+}
+
+#[test]
+fn every_target_is_tried_here_and_told_of_in_the_readme() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let (here, readme) = (include_str!("hostile_bytes.rs"), include_str!("../fuzz/README.md"));
+    let files = fs::read_dir(folder.join("fuzz_targets")).expect("the targets");
+    let mut count = 0;
+    for file in files {
+        let path = file.expect("a target").path();
+        let name = path.file_stem().expect("a name").to_string_lossy();
+        assert!(
+            here.contains(&format!("survives(\"{name}\", targets::{name})")),
+            "{name} is not tried here"
+        );
+        assert!(
+            readme.contains(&format!("\n| `{name}` | ")),
+            "fuzz/README.md does not tell of {name}"
+        );
+        count += 1;
+    }
+    assert!(count >= 14, "only {count} targets");
+}
+
+#[test]
 fn the_seeds_are_what_they_are_meant_to_be() {
     let accepted = seeds("offer").iter().filter(|seed| targets::is_accepted(seed)).count();
     assert!(accepted >= 2, "only {accepted} seeds are offers that are accepted");
     let playable = seeds("annexb").iter().filter(|seed| targets::is_playable(seed)).count();
     assert!(playable >= 2, "only {playable} seeds are streams that can be shown");
+    let kept = seeds("identity").iter().filter(|seed| targets::is_kept(seed)).count();
+    assert!(kept >= 1, "no seed is an identity that is kept");
+    let restarted = seeds("whep").iter().filter(|seed| targets::restarts(seed)).count();
+    assert!(restarted >= 2, "only {restarted} seeds restart ICE");
+    let answered = seeds("mqtt").iter().filter(|seed| targets::replies(seed) > 0).count();
+    assert!(answered >= 3, "only {answered} seeds are answered over MQTT");
 }

@@ -1,6 +1,11 @@
 //! Everything that reads bytes from outside, each as a function that may be given anything: it must come back, and what it
 //! says must be true. The fuzz targets call them, and so does `tests/hostile_bytes.rs` with every test run.
 
+mod device;
+mod files;
+mod http;
+mod mqtt;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -16,6 +21,10 @@ use peercam::protocol::{
 };
 use peercam::session::{Input, Outbox, Session, Setup, WallClock};
 use str0m::config::DtlsCert;
+
+pub use files::{identity, is_kept, start, url};
+pub use http::{guard, http, restarts, whep};
+pub use mqtt::{mqtt, replies};
 
 /// An offer that is accepted, for what comes after it.
 const OFFER: &str = include_str!("../seeds/offer/browser.sdp");
@@ -219,22 +228,31 @@ pub fn datagram(bytes: &[u8]) {
 
 const DEVICE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 10)), 5_000);
 
-fn accept(sdp: &str, now: Instant) -> Result<(Session, String), String> {
+const FORMAT: StreamFormat = StreamFormat {
+    width: 1280,
+    height: 720,
+    profile_level_id: [0x42, 0xe0, 0x1f],
+};
+
+fn certificate() -> &'static DtlsCert {
     static CERTIFICATE: OnceLock<DtlsCert> = OnceLock::new();
-    let certificate = CERTIFICATE.get_or_init(|| {
+    CERTIFICATE.get_or_init(|| {
         let provider = str0m::crypto::from_feature_flags().dtls_provider;
         provider.generate_certificate().expect("a certificate")
-    });
+    })
+}
+
+fn accept(sdp: &str, now: Instant) -> Result<(Session, String), String> {
+    accept_as(certificate(), sdp, now)
+}
+
+fn accept_as(certificate: &DtlsCert, sdp: &str, now: Instant) -> Result<(Session, String), String> {
     let setup = Setup {
         id: "0123456789abcdef",
         peer: PeerId::parse("viewer").expect("a name"),
         role: Role::View,
         certificate,
-        format: StreamFormat {
-            width: 1280,
-            height: 720,
-            profile_level_id: [0x42, 0xe0, 0x1f],
-        },
+        format: FORMAT,
         bitrate: Bitrate::kbps(2_500),
         playout: Playout::Realtime,
         locals: &[DEVICE],

@@ -56,6 +56,11 @@ fn tables(text: &str) -> Result<File, Fault> {
 
 /// The text of the file at `path`, at most [`MAX_BYTES`].
 pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
+    String::from_utf8(read_bytes(path)?).map_err(|_| ConfigError::NotText { path: path.to_owned() })
+}
+
+/// What the file at `path` holds, text or not, at most [`MAX_BYTES`].
+pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, ConfigError> {
     let unreadable = |error| ConfigError::Unreadable {
         path: path.to_owned(),
         error,
@@ -74,7 +79,7 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(ConfigError::TooLarge { path: path.to_owned() });
     }
-    String::from_utf8(bytes).map_err(|_| ConfigError::NotText { path: path.to_owned() })
+    Ok(bytes)
 }
 
 /// `device.state_dir` as far as a text says so, however wrong the rest of it is.

@@ -6,6 +6,17 @@ use std::net::Ipv6Addr;
 use super::value::FromText;
 use super::{BrokerScheme, BrokerUrl};
 
+/// Far longer than any broker's; HTTP clients stop at 65,534 for the whole URL.
+const MAX_PATH: usize = 1_024;
+
+/// What is wrong with `text`, or, wherever there is an @ in it, a sentence that repeats none of it: a password may stand before it.
+fn without_secrets(text: &str, sentence: String, key: &str) -> String {
+    if text.contains('@') {
+        return format!("a user name and password do not belong in the URL; write them as username and {key}");
+    }
+    sentence
+}
+
 impl BrokerScheme {
     /// As a URL writes it, without `://`.
     #[must_use]
@@ -55,20 +66,27 @@ impl BrokerUrl {
     /// # Errors
     /// A sentence that says what is wrong and what is allowed. It never repeats a password.
     pub fn parse(text: &str) -> Result<Self, String> {
+        Self::read(text).map_err(|sentence| without_secrets(text, sentence, "password_file"))
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(format!("{text:?} has no scheme; write {}", <Self as FromText>::ALLOWED));
         };
         let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
-        if authority.contains('@') {
-            return Err("a user name and password do not belong in the URL; write them as username and password_file".to_owned());
-        }
         let Some(scheme) = BrokerScheme::from_name(scheme) else {
             return Err(format!(
                 "{scheme:?} is not a way to reach a broker; write tcp, tls, ws or wss before ://"
             ));
         };
-        if path.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#') {
-            return Err(format!("the path of {text:?} holds a space, a control character or a #"));
+        // RFC 3986, 3.3 and 3.4. The MQTT client refuses most others too, but only when it is to connect.
+        if path.contains(|c: char| !c.is_ascii_alphanumeric() && !"-._~!$&'()*+,;=:@%/?".contains(c)) {
+            return Err(format!(
+                "the path of {text:?} holds a space or another character that no URL has; write it as % and two hexadecimal digits"
+            ));
+        }
+        if path.len() > MAX_PATH {
+            return Err(format!("the URL's path has {} characters; at most {MAX_PATH} are read", path.len()));
         }
         let (host, port) = host_and_port(authority).map_err(|what| format!("{text:?}: {what}"))?;
         let web = matches!(scheme, BrokerScheme::Ws | BrokerScheme::Wss);
@@ -148,7 +166,13 @@ impl FromText for IceUrl {
         "stun:HOST:PORT, turn:HOST:PORT or turns:HOST:PORT, a turn URL also with ?transport=udp or ?transport=tcp";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let refuse = |what: &str| Err(format!("{text:?} {what}; write {}", Self::ALLOWED));
+        Self::read(text).map_err(|sentence| without_secrets(text, sentence, "credential_file"))
+    }
+}
+
+impl IceUrl {
+    fn read(text: &str) -> Result<Self, String> {
+        let refuse = |what: &str| Err(format!("{text:?} {what}; write {}", <Self as FromText>::ALLOWED));
         let Some((scheme, rest)) = text.split_once(':') else {
             return refuse("has no scheme");
         };
@@ -159,9 +183,6 @@ impl FromText for IceUrl {
         };
         if rest.starts_with("//") {
             return refuse("has slashes, which such URLs don't have");
-        }
-        if rest.contains('@') {
-            return Err("a user name and password do not belong in the URL; write them as username and credential_file".to_owned());
         }
         let (authority, query) = rest
             .split_once('?')
@@ -275,12 +296,24 @@ mod tests {
             ("tcp://[fd00::1", "not closed"),
             ("tcp://b c", "not a host name"),
             ("ws://b/a b", "a space"),
+            ("ws://b/<topic>", "% and two"),
+            ("wss://b/türe", "% and two"),
         ] {
             let error = BrokerUrl::parse(text).expect_err(text);
             assert!(error.contains(says), "{text}: {error}");
         }
-        let error = BrokerUrl::parse("tcp://me:hunter2@b").expect_err("a password in a URL");
-        assert!(error.contains("password_file") && !error.contains("hunter2"), "{error}");
+        for text in [
+            "tcp://me:hunter2@b",
+            "ws://me:hunter2/3@b",
+            "me:hunter2@b:1883",
+            "hunter2@tcp://b",
+            "tcp//me:hunter2@b",
+        ] {
+            let error = BrokerUrl::parse(text).expect_err(text);
+            assert!(error.contains("password_file") && !error.contains("hunter2"), "{error}");
+        }
+        let long = format!("ws://b/{}", "a".repeat(70_000));
+        assert!(BrokerUrl::parse(&long).expect_err("a long path").contains("at most 1024"));
     }
 
     #[test]
@@ -303,6 +336,9 @@ mod tests {
             let error = IceUrl::from_text(text).expect_err(text);
             assert!(error.contains("write stun:HOST:PORT"), "{text}: {error}");
         }
-        assert!(!IceUrl::from_text("turn:me:pw@t").expect_err("a password").contains("pw@"));
+        for text in ["turn:me:hunter2@t", "me:hunter2@t", "turn://me:hunter2@t"] {
+            let error = IceUrl::from_text(text).expect_err(text);
+            assert!(error.contains("credential_file") && !error.contains("hunter2"), "{error}");
+        }
     }
 }

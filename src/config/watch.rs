@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::load::{parse, read, state_dir_hint};
+use super::load::{parse, read, read_bytes, state_dir_hint};
 use super::{Config, ConfigError};
 
 /// In the state folder.
@@ -101,7 +101,11 @@ pub fn start(path: &Path) -> Result<Started, ConfigError> {
             }
             Err(error) => (text, error),
         },
-        Err(error) => (String::new(), error),
+        // A comment in another encoding makes the file bad, but does not hide where state lives.
+        Err(error) => (
+            read_bytes(path).map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned()),
+            error,
+        ),
     };
     let state_dir = state_dir_hint(&text);
     match load_last_good(&state_dir).map(|text| parse(&text, path)) {
@@ -240,7 +244,14 @@ mod tests {
             let mut watch = Watch::new(place.file(), started.config, started.bad.as_ref());
             assert!(matches!(watch.check_now(), Check::Unchanged), "start-up told this mistake already");
         }
+        let latin = [fs::read(place.file()).expect("a file"), b"# K\xfcche\n".to_vec()].concat();
+        fs::write(place.file(), latin).expect("a file");
+        assert!(
+            start(&place.file()).expect("the last good one").bad.is_some(),
+            "in another encoding"
+        );
 
+        place.write("[brokr]\n");
         fs::remove_dir_all(place.state()).expect("removed");
         let error = start(&place.file()).expect_err("nothing to fall back on");
         assert!(error.to_string().contains("did you mean `broker`?"), "{error}");

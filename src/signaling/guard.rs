@@ -1,6 +1,6 @@
 //! Keeps pages of other origins away from the device's own HTTP interface.
 
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 
@@ -67,10 +67,23 @@ impl Guard {
         let Ok(authority) = host.parse::<axum::http::uri::Authority>() else {
             return false;
         };
+        // A name and a port (RFC 9110, 7.2), and nothing else that some other reader might take for the name.
+        let port = authority.as_str().strip_prefix(authority.host());
+        let is_port = |port: &str| {
+            port.strip_prefix(':')
+                .is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        if !port.is_some_and(|port| port.is_empty() || is_port(port)) {
+            return false;
+        }
         let name = authority.host().trim_end_matches('.').to_ascii_lowercase();
-        let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&name);
+        if let Some(bracketed) = name.strip_prefix('[') {
+            return bracketed
+                .strip_suffix(']')
+                .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+        }
         !name.is_empty()
-            && (bare.parse::<IpAddr>().is_ok()
+            && (name.parse::<Ipv4Addr>().is_ok()
                 || !name.contains('.')
                 || PRIVATE_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
                 || self.hosts.contains(&name))
@@ -139,6 +152,11 @@ mod tests {
             "",
             "a b",
             "user@",
+            "user@localhost",
+            "localhost:8080.evil.example",
+            "192.168.1.20:80@evil.example",
+            "[fd00::r0]:8080",
+            "[fd00::20",
             ".",
         ] {
             let origin = format!("http://{host}");
