@@ -322,7 +322,7 @@ fn server() -> SocketAddr {
 async fn serve(started: mpsc::Sender<SocketAddr>) {
     let text = format!("broker.url = \"off\"\n[http]\nwhep = true\nmetrics = \"loopback\"\nhosts = [\"{OWN_NAME}\"]\n");
     let device = Device::start(&text);
-    let server = Server::bind(SocketAddr::from((IpAddr::from(Ipv4Addr::LOCALHOST), 0)))
+    let server = Server::bind(SocketAddr::from((IpAddr::from(Ipv4Addr::LOCALHOST), 0)), 64)
         .await
         .expect("a port");
     let (stop, stopped) = watch::channel(false);
@@ -333,6 +333,8 @@ async fn serve(started: mpsc::Sender<SocketAddr>) {
         driver: device.driver.clone(),
         dispatcher: Arc::clone(&device.dispatcher),
         broker: None,
+        carriers: doors.counters(),
+        server: Some(server.counters()),
         status: device.status.subscribe(),
         max_viewers: device.config.limits.viewers.get(),
         now: Instant::now,
@@ -349,5 +351,5 @@ async fn serve(started: mpsc::Sender<SocketAddr>) {
     };
     tokio::spawn(speaker.run(device.notices));
     started.send(server.address()).expect("somebody waits for the address");
-    server.run(app, 64, stopped).await;
+    server.run(app, stopped).await;
 }
