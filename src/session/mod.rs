@@ -287,8 +287,8 @@ impl Session {
             return false;
         }
         let Some((mid, _)) = self.media else { return false };
-        // Unpaced, every packet has left when the timers of its picture have run. What the stack tells of its queue it sampled
-        // before that, and would hold the next picture back until the pacer looks again, up to 40 ms later.
+        // Unpaced, a picture leaves at once. What the stack tells of its queue is older, and would hold the next picture back
+        // until its pacer looks again, up to 40 ms later.
         if !self.narrow {
             return true;
         }

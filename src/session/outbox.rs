@@ -17,12 +17,12 @@ pub struct Outbox {
 /// straight into it, and the driver gives whole stretches of it to the kernel.
 #[derive(Default)]
 pub struct Datagrams {
-    pub(super) bytes: Vec<u8>,
+    bytes: Vec<u8>,
     entries: Vec<Entry>,
     /// How many entries [`Datagrams::new_routes`] has seen.
     seen: usize,
     /// Lengths of what was appended to `bytes` and has no entry yet; empty between calls.
-    pub(super) lengths: Vec<usize>,
+    lengths: Vec<usize>,
 }
 
 #[derive(Clone, Copy)]
@@ -58,9 +58,11 @@ impl Datagrams {
         });
     }
 
-    /// Gives what was appended to `bytes` its entries.
-    pub(super) fn enter(&mut self, route: Route) {
-        self.entries.extend(self.lengths.drain(..).map(|length| Entry { route, length }));
+    /// Lets `write` append datagrams to the bytes and the length of each to the lengths; it returns where they go, if there are any.
+    pub(super) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>, &mut Vec<usize>) -> Option<Route>) {
+        if let Some(route) = write(&mut self.bytes, &mut self.lengths) {
+            self.entries.extend(self.lengths.drain(..).map(|length| Entry { route, length }));
+        }
     }
 
     /// The bytes of all together.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use str0m::rtp::{AbsCaptureTime, ExtensionValues, RtpBurst};
 use str0m::stats::PeerStats;
 
-use super::{Datagrams, Outbox, Route, Session, WallClock};
+use super::{Outbox, Route, Session, WallClock};
 use crate::media::{AccessUnit, Bitrate};
 use crate::protocol::{Message, Playout, SessionStats};
 
@@ -63,14 +63,14 @@ impl Session {
     /// Sends a picture and what the viewer has asked for again, past the stack's pacer. What can't leave now the pacer sends.
     pub(super) fn send_now(&mut self, picture: Option<RtpBurst<'_>>, outbox: &mut Outbox) {
         let Some((mid, _)) = self.media else { return };
-        let Datagrams { bytes, lengths, .. } = &mut outbox.datagrams;
-        let path = self.rtc.direct_api().send_rtp_now(self.now, mid, None, picture, bytes, lengths);
-        if let Some(path) = path {
-            outbox.datagrams.enter(Route {
+        let mut api = self.rtc.direct_api();
+        outbox.datagrams.append(|bytes, lengths| {
+            let path = api.send_rtp_now(self.now, mid, None, picture, bytes, lengths)?;
+            Some(Route {
                 source: path.source,
                 destination: path.destination,
-            });
-        }
+            })
+        });
     }
 
     /// Pictures leave at once, unless the path is known to be too narrow for them: then the stack spreads their packets, and
