@@ -113,6 +113,7 @@ impl Scene {
         let began = Instant::now();
         let (took_ms, refusals) = std::thread::scope(|scope| {
             let join = scope.spawn(|| {
+                // Into the attack, not before it.
                 std::thread::sleep(Duration::from_millis(300));
                 let joins = self.good_viewer();
                 joined.store(true, Ordering::Relaxed);
@@ -371,6 +372,7 @@ fn endless_bodies(scene: &Scene) {
             stream
         })
         .collect();
+    // The attack itself: so long nothing more comes.
     std::thread::sleep(Duration::from_millis(500));
     drop(connections);
     let size = Scrape::of(scene.server).value("peercam_messages_refused_total{carrier=\"http\",reason=\"size\"}");

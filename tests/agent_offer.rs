@@ -144,8 +144,8 @@ fn an_offer_that_is_none_or_for_no_stream_is_refused_with_a_sentence() {
     assert_eq!(viewers(&mut alice), 0);
 }
 
-#[test]
-fn one_viewer_too_many_is_refused_until_another_leaves() {
+/// A device that serves one viewer at a time.
+fn one_seat() -> (Broker, Device) {
     let broker = Broker::start();
     let mut device = Device::with(Settings {
         viewers: 1,
@@ -154,6 +154,12 @@ fn one_viewer_too_many_is_refused_until_another_leaves() {
     });
     device.start();
     device.live(&broker);
+    (broker, device)
+}
+
+#[test]
+fn one_viewer_too_many_is_refused_until_another_leaves() {
+    let (broker, mut device) = one_seat();
     let mut alice = device.peer(broker.address, "alice");
     let mut bob = device.peer(broker.address, "bob");
     let (hello, bobs) = (alice.hello(), bob.hello());
@@ -184,14 +190,7 @@ fn one_viewer_too_many_is_refused_until_another_leaves() {
 
 #[test]
 fn who_comes_when_every_seat_is_taken_meanwhile_is_told() {
-    let broker = Broker::start();
-    let mut device = Device::with(Settings {
-        viewers: 1,
-        broker: broker.url(),
-        ..Settings::default()
-    });
-    device.start();
-    device.live(&broker);
+    let (broker, device) = one_seat();
     // Both offer before either is heard; only one can sit down.
     let report = Probe::start(broker.address, device.id(), &["--viewers", "2", "--seconds", "4"]).report(SOON * 2);
     let mut told: Vec<&str> = report["per_viewer"]
@@ -207,14 +206,7 @@ fn who_comes_when_every_seat_is_taken_meanwhile_is_told() {
 
 #[test]
 fn a_peers_second_offer_replaces_its_first_session() {
-    let broker = Broker::start();
-    let mut device = Device::with(Settings {
-        viewers: 1,
-        broker: broker.url(),
-        ..Settings::default()
-    });
-    device.start();
-    device.live(&broker);
+    let (broker, device) = one_seat();
     let mut alice = device.peer(broker.address, "alice");
     let hello = alice.hello();
     let offer = offer_params(&hello, &sdp::offer());
