@@ -5,7 +5,6 @@ mod driver;
 mod figures;
 mod handle;
 mod interfaces;
-mod seats;
 mod sessions;
 mod socket;
 
@@ -13,4 +12,4 @@ pub use batch::Sent;
 pub use driver::{Context, spawn};
 pub use figures::{Counted, Figures, Spread, Traffic};
 pub use handle::{Command, DriverHandle, Notice};
-pub use seats::MAX_UNHEARD;
+pub use sessions::MAX_UNHEARD;

@@ -4,7 +4,7 @@
 //! its viewer, for only who has read our answer can make one. Until then a session costs little, and the oldest such one goes when
 //! there are too many: so a flood of offers keeps no seat from those who mean it.
 
-use super::sessions::Sessions;
+use super::Sessions;
 use crate::protocol::{ErrorCode, RpcError};
 use crate::session::{Ending, WallClock};
 

@@ -6,11 +6,11 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::config::{Listen, Network, TransportPolicy};
-use crate::media::StreamFormat;
+use crate::media::{Bitrate, StreamFormat};
 use crate::net::{Figures, MAX_UNHEARD};
-use crate::protocol::Playout;
+use crate::protocol::{Offer, Playout, Role};
 
-const OFFER: &str = include_str!("../../fuzz/seeds/offer/browser.sdp");
+const OFFER: &str = include_str!("../../../fuzz/seeds/offer/browser.sdp");
 
 fn certificate() -> DtlsCert {
     let provider = str0m::crypto::from_feature_flags().dtls_provider;
