@@ -18,12 +18,12 @@ use crate::capture::{self, CameraState, CaptureEvent};
 use crate::config::{self, Config, TransportPolicy};
 use crate::control::{Announcement, Dispatcher};
 use crate::hub::Hub;
-use crate::net::{self, Command, DriverHandle};
+use crate::net::{self, Drivers};
 use crate::protocol::{self, DeviceId, DeviceInfo, Status, StreamState, StreamStatus};
 use crate::signaling::{Counters, mqtt};
 use crate::{http, identity, metrics};
 
-/// Notices of the driver, and messages to viewers, that may wait.
+/// Notices of the drivers, and messages to viewers, that may wait.
 const MAX_WAITING: usize = 256;
 
 /// How often the configuration file is looked at.
@@ -37,7 +37,7 @@ pub struct Agent {
     device: DeviceId,
     page: Option<SocketAddr>,
     dispatcher: Arc<Dispatcher>,
-    driver: DriverHandle,
+    drivers: Drivers,
     status: watch::Sender<Status>,
     stop: watch::Sender<bool>,
     stop_cameras: Arc<AtomicBool>,
@@ -77,7 +77,7 @@ impl Agent {
             software: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let (stop, stopped) = watch::channel(false);
-        // What can fail comes before what has to be stopped: a port is let go by itself, the driver's thread would not end.
+        // What can fail comes before what has to be stopped: a port is let go by itself, the drivers' threads would not end.
         let server = match config.http.listen {
             Some(address) => Some(http::Server::bind(address, config.limits.viewers.get() as usize).await?),
             None => None,
@@ -96,10 +96,12 @@ impl Agent {
             max_viewers: config.limits.viewers.get(),
             notices: notice_sender,
         };
-        let (driver, driver_thread) = net::spawn(context)?;
-        watch_thread("driver", driver_thread, &ended_sender)?;
+        let (drivers, threads) = net::spawn(context)?;
+        for thread in threads {
+            watch_thread("driver", thread, &ended_sender)?;
+        }
         let announcement = announcement(&config, device.clone());
-        let dispatcher = Arc::new(Dispatcher::new(announcement, hubs.clone(), driver.clone(), started)?);
+        let dispatcher = Arc::new(Dispatcher::new(announcement, hubs.clone(), drivers.clone(), started)?);
         let (status, status_receiver) = watch::channel(first_status(&config, &device)?);
         let counters = Arc::new(Counters::default());
         let doors = Doors::new(&config, &dispatcher, &status, &stop);
@@ -107,7 +109,7 @@ impl Agent {
         let mqtt = broker.iter().map(|counters| ("mqtt", Arc::clone(counters)));
         let parts = metrics::Parts {
             hubs: hubs.clone(),
-            driver: driver.clone(),
+            drivers: drivers.clone(),
             dispatcher: Arc::clone(&dispatcher),
             carriers: mqtt.chain(doors.counters()).collect(),
             broker,
@@ -122,7 +124,7 @@ impl Agent {
             start_camera(
                 camera.clone(),
                 Arc::clone(hub),
-                driver.clone(),
+                drivers.clone(),
                 status.clone(),
                 Arc::clone(&stop_cameras),
                 &ended_sender,
@@ -144,7 +146,7 @@ impl Agent {
             counters: Arc::clone(&counters),
             doors,
             dispatcher: Arc::clone(&dispatcher),
-            driver: driver.clone(),
+            drivers: drivers.clone(),
         };
         let notices = tokio::spawn(speaker.run(notice_receiver));
         let carrier = config.broker.url.is_some().then(|| {
@@ -170,7 +172,7 @@ impl Agent {
             device: identity.device,
             page,
             dispatcher,
-            driver,
+            drivers,
             status,
             stop,
             stop_cameras,
@@ -223,8 +225,8 @@ impl Agent {
     async fn stop_because(mut self, reason: &str) {
         let deadline = tokio::time::Instant::now() + STOP_TIME;
         self.stop_cameras.store(true, Ordering::Relaxed);
-        let _ = self.driver.send(Command::Shutdown { reason: reason.to_owned() });
-        // The driver's end closes the notices, and with them the messages to viewers.
+        self.drivers.shut_down(reason);
+        // The drivers' end closes the notices, and with them the messages to viewers.
         let _ = tokio::time::timeout_at(deadline, &mut self.notices).await;
         let _ = self.stop.send(true);
         if let Some(carrier) = &mut self.carrier {
@@ -356,7 +358,7 @@ fn watch_thread(name: &'static str, thread: std::thread::JoinHandle<()>, ended: 
 fn start_camera(
     camera: config::Camera,
     hub: Arc<Hub>,
-    driver: DriverHandle,
+    drivers: Drivers,
     status: watch::Sender<Status>,
     stop: Arc<AtomicBool>,
     ended: &mpsc::Sender<&'static str>,
@@ -371,7 +373,7 @@ fn start_camera(
                 CaptureEvent::Skipped(pictures) => hub.note_skipped(pictures),
                 CaptureEvent::State(state) => {
                     tracing::info!(camera = camera.name, ?state, "camera");
-                    follow(&hub, &driver, &state);
+                    follow(&hub, &drivers, &state);
                     let stream = stream_status(&camera.name, state);
                     status.send_modify(|status| {
                         if let Some(known) = status.streams.iter_mut().find(|known| known.name == stream.name) {
@@ -387,19 +389,13 @@ fn start_camera(
 }
 
 /// What a change of the camera means to its viewers.
-fn follow(hub: &Hub, driver: &DriverHandle, state: &CameraState) {
+fn follow(hub: &Hub, drivers: &Drivers, state: &CameraState) {
     match state {
         CameraState::Starting => {}
         CameraState::Live { format, forces_key_frames } => {
             let changed = hub.format().is_some_and(|known| known.profile_level_id != format.profile_level_id);
             hub.set_format(*format, *forces_key_frames);
-            if changed
-                && driver
-                    .send(Command::FormatChanged {
-                        stream: hub.name().to_owned(),
-                    })
-                    .is_err()
-            {
+            if changed && drivers.format_changed(hub.name()).is_err() {
                 tracing::warn!("viewers were not told that the stream changed");
             }
         }

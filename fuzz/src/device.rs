@@ -8,7 +8,7 @@ use peercam::config::{self, Config};
 use peercam::control::{Announcement, Dispatcher};
 use peercam::hub::Hub;
 use peercam::media::Bitrate;
-use peercam::net::{self, DriverHandle, Notice};
+use peercam::net::{self, Drivers, Notice};
 use peercam::protocol::{DeviceInfo, IceServer, Status, StreamState, StreamStatus, TransportPolicy, VERSION};
 use tokio::sync::{mpsc, watch};
 
@@ -18,7 +18,7 @@ const VIEWERS: u32 = 1_000;
 pub struct Device {
     pub config: Config,
     pub hubs: Vec<Arc<Hub>>,
-    pub driver: DriverHandle,
+    pub drivers: Drivers,
     pub dispatcher: Arc<Dispatcher>,
     pub status: watch::Sender<Status>,
     pub notices: mpsc::Receiver<Notice>,
@@ -40,7 +40,7 @@ impl Device {
             max_viewers: VIEWERS,
             notices: notice,
         };
-        let (driver, _thread) = net::spawn(context).expect("a UDP port on loopback");
+        let (drivers, _threads) = net::spawn(context).expect("a UDP port on loopback");
         let info = DeviceInfo {
             id: ID.to_owned(),
             name: "Porch".to_owned(),
@@ -56,7 +56,7 @@ impl Device {
             transport_policy: TransportPolicy::All,
             max_viewers: VIEWERS,
         };
-        let dispatcher = Dispatcher::new(announcement, hubs.clone(), driver.clone(), Instant::now()).expect("random numbers");
+        let dispatcher = Dispatcher::new(announcement, hubs.clone(), drivers.clone(), Instant::now()).expect("random numbers");
         let live = StreamStatus {
             name: "camera".to_owned(),
             state: StreamState::Live,
@@ -75,7 +75,7 @@ impl Device {
         Self {
             config,
             hubs,
-            driver,
+            drivers,
             dispatcher: Arc::new(dispatcher),
             status,
             notices,

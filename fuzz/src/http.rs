@@ -330,7 +330,7 @@ async fn serve(started: mpsc::Sender<SocketAddr>) {
     let counters = Arc::new(Counters::default());
     let monitor = Monitor::new(Parts {
         hubs: device.hubs.clone(),
-        driver: device.driver.clone(),
+        drivers: device.drivers.clone(),
         dispatcher: Arc::clone(&device.dispatcher),
         broker: None,
         carriers: doors.counters(),
@@ -347,7 +347,7 @@ async fn serve(started: mpsc::Sender<SocketAddr>) {
         counters,
         doors,
         dispatcher: device.dispatcher,
-        driver: device.driver,
+        drivers: device.drivers,
     };
     tokio::spawn(speaker.run(device.notices));
     started.send(server.address()).expect("somebody waits for the address");

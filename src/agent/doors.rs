@@ -1,4 +1,4 @@
-//! By which doors viewers reach this agent, and where what the driver has to say goes out.
+//! By which doors viewers reach this agent, and where what the drivers have to say goes out.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::Config;
 use crate::control::Dispatcher;
 use crate::http::{self, PageConfig};
-use crate::net::{Command, DriverHandle, MAX_UNHEARD, Notice};
+use crate::net::{Command, Drivers, MAX_UNHEARD, Notice};
 use crate::protocol::{Door, Envelope, Message, Status};
 use crate::signaling::http::HttpCarrier;
 use crate::signaling::whep::Whep;
@@ -93,7 +93,7 @@ impl Doors {
     }
 }
 
-/// Brings what the driver has to say to where it belongs: requests to the dispatcher, the rest to the viewer, by the door that it
+/// Brings what the drivers have to say to where it belongs: requests to the dispatcher, the rest to the viewer, by the door that it
 /// came in.
 pub struct Speaker {
     pub mqtt: mpsc::Sender<Outgoing>,
@@ -101,11 +101,11 @@ pub struct Speaker {
     pub counters: Arc<Counters>,
     pub doors: Doors,
     pub dispatcher: Arc<Dispatcher>,
-    pub driver: DriverHandle,
+    pub drivers: Drivers,
 }
 
 impl Speaker {
-    /// Until the driver ends.
+    /// Until the drivers end.
     pub async fn run(self, mut notices: mpsc::Receiver<Notice>) {
         while let Some(notice) = notices.recv().await {
             let (peer, message) = match notice {
@@ -145,10 +145,12 @@ impl Speaker {
     }
 
     fn dispatch(&self, session: String, envelope: Envelope) {
-        let (dispatcher, driver) = (Arc::clone(&self.dispatcher), self.driver.clone());
+        let (dispatcher, drivers) = (Arc::clone(&self.dispatcher), self.drivers.clone());
         tokio::spawn(async move {
+            let peer = envelope.peer.clone();
             if let Some(reply) = dispatcher.handle(envelope, Instant::now()).await {
-                let _ = driver.send(Command::Message {
+                let _ = drivers.send(Command::Message {
+                    peer,
                     session,
                     message: Message::Reply(reply),
                 });

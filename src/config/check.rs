@@ -41,9 +41,11 @@ fn describe(config: &Config) -> String {
         },
     ));
     let network = &config.network;
-    let port = match network.udp_port {
-        0 => "a UDP port of the system's choice".to_owned(),
-        port => format!("UDP port {port}"),
+    let port = match (network.udp_port, network.threads.get()) {
+        (0, 1) => "a UDP port of the system's choice".to_owned(),
+        (0, threads) => format!("{threads} UDP ports of the system's choice"),
+        (port, 1) => format!("UDP port {port}"),
+        (port, threads) => format!("UDP ports {port} to {}", u32::from(port) + threads - 1),
     };
     let listen = match &network.listen {
         Listen::Loopback => format!("{port} on loopback: only browsers on this machine, until network.listen says otherwise"),

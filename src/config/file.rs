@@ -64,6 +64,7 @@ pub(super) struct BrokerTable {
 pub(super) struct NetworkTable {
     pub listen: Option<Listen>,
     pub udp_port: Option<Whole<0, 65_535>>,
+    pub threads: Option<Spanned<Whole<1, 16>>>,
     pub transport_policy: Option<Spanned<Text<TransportPolicy>>>,
     pub ice_server: Vec<Spanned<IceServerTable>>,
 }

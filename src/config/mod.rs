@@ -119,8 +119,10 @@ pub enum BrokerScheme {
 pub struct Network {
     /// Which local addresses carry media.
     pub listen: Listen,
-    /// The one UDP port for all viewers; 0 lets the system choose.
+    /// The UDP port for viewers, the first of as many as there are `threads`; 0 lets the system choose.
     pub udp_port: u16,
+    /// Threads among which viewers are shared out.
+    pub threads: NonZeroU32,
     /// Whether the page may use direct paths or only a TURN relay.
     pub transport_policy: TransportPolicy,
     pub ice_servers: Vec<IceServer>,

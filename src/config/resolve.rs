@@ -259,13 +259,22 @@ impl<'a> Resolver<'a> {
             let header = header(server.span(), self.text);
             ice_servers.push(self.ice_server(server.into_inner(), header)?);
         }
+        // The parser's bounds are those of a port.
+        let udp_port = table
+            .udp_port
+            .and_then(|port| u16::try_from(port.get()).ok())
+            .unwrap_or(DEFAULT_UDP_PORT);
+        let threads = table.threads.as_ref().map_or(number(1), |threads| threads.get_ref().non_zero());
+        if let Some(written) = &table.threads
+            && u32::from(udp_port) + threads.get() > 65_536
+        {
+            let sentence = format!("each thread has a UDP port of its own, and there are not {threads} from {udp_port} on");
+            return Err(Fault::new(written.span(), sentence));
+        }
         Ok(Network {
             listen: table.listen.unwrap_or(Listen::Loopback),
-            // The parser's bounds are those of a port.
-            udp_port: table
-                .udp_port
-                .and_then(|port| u16::try_from(port.get()).ok())
-                .unwrap_or(DEFAULT_UDP_PORT),
+            udp_port,
+            threads,
             transport_policy,
             ice_servers,
         })

@@ -265,6 +265,8 @@ const MISTAKES: &[(&str, usize, usize, &str)] = &[
     ("[network]\nlisten = [\"0.0.0.0\"]\n", 2, 11, "listen = \"all\""),
     ("[network]\nlisten = []\n", 2, 10, "the list is empty"),
     ("[network]\nudp_port = 70000\n", 2, 12, "from 0 to 65535"),
+    ("[network]\nudp_port = 65534\nthreads = 3\n", 3, 11, "there are not 3 from 65534 on"),
+    ("network.threads = 17\n", 1, 19, "from 1 to 16"),
     ("[network]\ntransport_policy = \"relay\"\n", 2, 20, "add a [[network.ice_server]]"),
     ("[network]\ntransport_policy = \"turn\"\n", 2, 20, "write \"all\" or \"relay\""),
     ("[[network.ice_server]]\nusername = \"a\"\n", 1, 1, "needs the key `urls`"),

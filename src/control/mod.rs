@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use self::nonce::Nonces;
 use crate::hub::Hub;
-use crate::net::{Command, DriverHandle};
+use crate::net::{Command, Drivers};
 use crate::protocol::{
     Candidates, Close, DeviceInfo, Envelope, ErrorCode, Hello, HelloReply, IceServer, Limits, MAX_MESSAGE_BYTES, Message, Offer, PeerId,
     Reply, Request, Role, RpcError, StreamInfo, SystemInfo, TransportPolicy, VERSION, params,
@@ -55,7 +55,7 @@ pub struct Announcement {
 pub struct Dispatcher {
     announcement: Announcement,
     streams: Vec<Arc<Hub>>,
-    driver: DriverHandle,
+    drivers: Drivers,
     nonces: Nonces,
     started: Instant,
     config_error: Mutex<Option<String>>,
@@ -74,12 +74,12 @@ impl Dispatcher {
     ///
     /// # Errors
     /// The system gives no random numbers.
-    pub fn new(announcement: Announcement, streams: Vec<Arc<Hub>>, driver: DriverHandle, started: Instant) -> anyhow::Result<Self> {
+    pub fn new(announcement: Announcement, streams: Vec<Arc<Hub>>, drivers: Drivers, started: Instant) -> anyhow::Result<Self> {
         let nonces = Nonces::new(started)?;
         Ok(Self {
             announcement,
             streams,
-            driver,
+            drivers,
             nonces,
             started,
             config_error: Mutex::default(),
@@ -153,7 +153,7 @@ impl Dispatcher {
             Method::Offer => self.offer(params(value)?, peer, role, now).await,
             Method::Candidates => {
                 let candidates: Candidates = params(value)?;
-                self.driver.send(Command::Candidates {
+                self.drivers.send(Command::Candidates {
                     peer: peer.clone(),
                     candidates,
                 })?;
@@ -161,7 +161,7 @@ impl Dispatcher {
             }
             Method::Close => {
                 let close: Close = params(value)?;
-                self.driver.send(Command::Close { peer: peer.clone(), close })?;
+                self.drivers.send(Command::Close { peer: peer.clone(), close })?;
                 done()
             }
             Method::Clock => Err(RpcError::new(
@@ -169,7 +169,7 @@ impl Dispatcher {
                 "the clock can be asked for over the data channel only",
             )),
             Method::KeyFrame => {
-                self.driver.send(Command::KeyFrame { peer: peer.clone() })?;
+                self.drivers.send(Command::KeyFrame { peer: peer.clone() })?;
                 done()
             }
             Method::Info => self.info(now),
@@ -218,7 +218,7 @@ impl Dispatcher {
             return Err(expired("the offer came too late; offer again"));
         }
         let (reply, answer) = oneshot::channel();
-        self.driver.send(Command::Offer {
+        self.drivers.send(Command::Offer {
             peer: peer.clone(),
             role,
             offer,
@@ -234,7 +234,7 @@ impl Dispatcher {
         result(&SystemInfo {
             device: self.announcement.device.clone(),
             uptime_secs: now.saturating_duration_since(self.started).as_secs(),
-            viewers: self.driver.viewers(),
+            viewers: self.drivers.viewers(),
             config_error: self.config_error(),
         })
     }

@@ -11,23 +11,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex, oneshot, watch};
+use tokio::sync::{Mutex, watch};
 
 use crate::control::{Call, Dispatcher};
 use crate::http;
 use crate::hub::{self, Hub};
 use crate::media::KeyFrameCounts;
-use crate::net::{self, Command, DriverHandle};
+use crate::net::{self, Drivers};
 use crate::protocol::{Status, StreamState};
 use crate::signaling;
 
 use process::Process;
 pub use routes::routes;
 
-/// How long the driver may take to answer: it answers in microseconds, or hangs.
+/// How long the drivers may take to answer: they answer in microseconds, or hang.
 const ANSWER_TIME: Duration = Duration::from_secs(1);
 
-/// The pause before a driver whose queue was full is asked again.
+/// The pause before drivers are asked again of whom one had its queue full.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Figures of this age are told again, so that a flood of scrapes costs the driver next to nothing.
@@ -44,7 +44,7 @@ pub struct Monitor {
 struct Snapshot {
     at: Instant,
     streams: Vec<Stream>,
-    /// `None` when the driver does not answer.
+    /// `None` when a driver does not answer.
     driver: Option<net::Figures>,
     commands_refused: u64,
     calls: BTreeMap<Call, u64>,
@@ -72,7 +72,7 @@ struct Stream {
 /// The parts that a [`Monitor`] asks.
 pub struct Parts {
     pub hubs: Vec<Arc<Hub>>,
-    pub driver: DriverHandle,
+    pub drivers: Drivers,
     pub dispatcher: Arc<Dispatcher>,
     /// `None` for a device without a broker.
     pub broker: Option<Arc<signaling::Counters>>,
@@ -104,13 +104,13 @@ impl Monitor {
         {
             return Arc::clone(known);
         }
-        let driver = self.ask_driver().await;
+        let driver = self.ask_drivers().await;
         let at = (self.parts.now)();
         let snapshot = Arc::new(Snapshot {
             at,
             streams: self.streams(at),
             driver,
-            commands_refused: self.parts.driver.refused(),
+            commands_refused: self.parts.drivers.refused(),
             calls: self.parts.dispatcher.calls(),
             broker: self.parts.broker.as_ref().map(|counters| counters.figures()),
             carriers: self
@@ -128,14 +128,12 @@ impl Monitor {
         snapshot
     }
 
-    async fn ask_driver(&self) -> Option<net::Figures> {
+    async fn ask_drivers(&self) -> Option<net::Figures> {
         let ask = async {
             loop {
-                let (reply, answer) = oneshot::channel();
-                match self.parts.driver.send(Command::Figures { reply }) {
-                    Ok(()) => return answer.await.ok(),
+                match self.parts.drivers.figures().await {
                     Err(error) if error.reason() == "busy" => tokio::time::sleep(ASK_AGAIN).await,
-                    Err(_) => return None,
+                    answer => return answer.ok(),
                 }
             }
         };

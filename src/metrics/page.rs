@@ -223,15 +223,15 @@ impl Snapshot {
             "Messages that ask for a key frame.",
             count(|driver| driver.sessions.firs),
         )?;
-        let estimate = driver.and_then(|driver| driver.estimate);
+        let estimate = driver.and_then(|driver| Spread::of(&driver.estimates));
         page.spread(
             "peercam_viewer_estimate_bytes_per_second",
             "What congestion control believes the viewers' paths carry.",
             estimate,
         )?;
-        let rtt = driver.and_then(|driver| driver.rtt);
+        let rtt = driver.and_then(|driver| Spread::of(&driver.rtts));
         page.spread("peercam_viewer_rtt_seconds", "Round trip time to the viewers.", rtt)?;
-        let loss = driver.and_then(|driver| driver.loss);
+        let loss = driver.and_then(|driver| Spread::of(&driver.losses));
         page.spread(
             "peercam_viewer_loss_ratio",
             "Share of the last second's packets that were lost.",
@@ -276,6 +276,11 @@ impl Snapshot {
             "peercam_datagrams_overflowed",
             "Datagrams that found the receive buffer full.",
             self.process.datagrams_overflowed.map(|count| (Vec::new(), count)),
+        )?;
+        page.counter(
+            "peercam_driver_busy_seconds",
+            "How long the threads that serve viewers were not waiting.",
+            driver.map(|driver| (Vec::new(), driver.traffic.busy.as_secs_f64())),
         )?;
         page.counter(
             "peercam_driver_commands_refused",
@@ -432,7 +437,7 @@ mod tests {
         device.streams[1].figures.dropped = 7;
         device.driver = Some(Figures {
             viewers: vec![2, 0],
-            rtt: Spread::of([0.001, 0.25].into_iter()),
+            rtts: vec![0.001, 0.25],
             ..Figures::default()
         });
         let page = page(device);

@@ -1,6 +1,6 @@
-//! The driver: one thread that owns all sessions, their sockets and their timers.
+//! A driver: one thread that owns its share of the sessions, their sockets and their timers.
 //!
-//! Each turn takes what the sockets, the commands and the hubs have, runs the timers that are due, and flushes once. No
+//! Each turn takes what the sockets, the orders and the hubs have, runs the timers that are due, and flushes once. No
 //! lock is held around any WebRTC state, and nothing here walks all sessions for one datagram.
 
 use std::collections::BTreeSet;
@@ -12,26 +12,21 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context as _;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::fd::OwnedFd;
-use str0m::config::DtlsCert;
-use tokio::sync::mpsc;
 
 use super::batch::Batch;
-use super::figures::Traffic;
-use super::handle::{Command, Commands, DriverHandle, Notice, queue, wake};
+use super::figures::{Figures, Traffic};
+use super::handle::{DriverHandle, Order, Orders, queue, wake};
 use super::interfaces::local_addresses;
-use super::sessions::Sessions;
-use super::socket::{MediaSocket, ReceiveBuffers, bind_all};
-use crate::config::Network;
-use crate::hub::Hub;
-use crate::media::Bitrate;
+use super::sessions::{Sessions, Shared};
+use super::socket::{MediaSocket, ReceiveBuffers};
 use crate::session::WallClock;
 
 /// Timers are run this much ahead: the pacer asks for its next packet a microsecond after the last, and a picture has to
 /// leave in one call.
 const AHEAD: Duration = Duration::from_micros(300);
 
-/// How often the interfaces are looked at for new addresses.
-const INTERFACES_EVERY: Duration = Duration::from_secs(5);
+/// How often the interfaces are looked at for new addresses, and how busy the thread was.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Batches of one socket in a row, so that a flood on one leaves the others their turn.
 const BATCHES_A_TURN: usize = 16;
@@ -46,30 +41,22 @@ const REST_PER_VIEWER: Duration = Duration::from_micros(20);
 
 /// The longest rest: what a retransmission or a request may come later by.
 const MAX_REST: Duration = Duration::from_millis(2);
-/// Commands in a row: an offer takes up to a millisecond on a small board, and meanwhile no picture leaves.
-const COMMANDS_A_TURN: usize = 8;
 
-/// What a driver is given.
-pub struct Context {
-    pub network: Network,
-    pub certificate: DtlsCert,
-    /// Every stream that viewers may ask for; the first is the default.
-    pub streams: Vec<(Arc<Hub>, Bitrate)>,
-    /// The most viewers at once.
-    pub max_viewers: u32,
-    pub notices: mpsc::Sender<Notice>,
-}
+/// Orders in a row: an offer takes up to a millisecond on a small board, and meanwhile no picture leaves.
+const ORDERS_A_TURN: usize = 8;
 
-/// Binds the sockets and starts the driver's thread.
+/// A driver that is busy for more than this share of its time has viewers waiting for each other.
+const BUSY: f64 = 0.9;
+
+/// Starts the thread of driver number `index`.
 ///
 /// # Errors
-/// A socket can't be bound, or the system gives no thread.
-pub fn spawn(context: Context) -> anyhow::Result<(DriverHandle, std::thread::JoinHandle<()>)> {
-    let sockets = bind_all(&context.network.listen, context.network.udp_port)?;
+/// The system gives no thread.
+pub fn spawn(index: usize, sockets: Vec<MediaSocket>, shared: Shared) -> anyhow::Result<(DriverHandle, std::thread::JoinHandle<()>)> {
     let event = Arc::new(rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).context("creating an eventfd")?);
     let viewers = Arc::new(AtomicU32::new(0));
     let pictures = Arc::new(AtomicBool::new(false));
-    for (hub, _) in &context.streams {
+    for (hub, _) in &shared.streams {
         let (event, pictures) = (Arc::clone(&event), Arc::clone(&pictures));
         hub.add_wake(Arc::new(move || {
             pictures.store(true, Ordering::Release);
@@ -78,26 +65,30 @@ pub fn spawn(context: Context) -> anyhow::Result<(DriverHandle, std::thread::Joi
     }
     let locals = local_addresses(&sockets);
     tracing::info!(addresses = ?locals, "media sockets bound");
-    let (handle, commands) = queue(Arc::clone(&event), Arc::clone(&viewers));
+    let (handle, orders) = queue(Arc::clone(&event), Arc::clone(&viewers));
     let clock = read_clock();
     let driver = Driver {
         buffers: ReceiveBuffers::new(&sockets),
         batch: Batch::new(true),
         traffic: Traffic::default(),
-        sessions: Sessions::new(context, locals, viewers),
+        sessions: Sessions::new(shared, locals, viewers),
         timers: BTreeSet::new(),
         sockets,
         event,
         pictures,
-        commands,
+        orders,
         clock,
-        interfaces_at: clock.instant + INTERFACES_EVERY,
+        look: Look {
+            at: clock.instant + LOOK_EVERY,
+            busy: Duration::ZERO,
+            was_busy: false,
+        },
         receive_at: clock.instant,
     };
     let thread = std::thread::Builder::new()
-        .name("driver".into())
+        .name(format!("driver {index}"))
         .spawn(move || driver.run())
-        .context("starting the driver's thread")?;
+        .context("starting a driver's thread")?;
     Ok((handle, thread))
 }
 
@@ -118,11 +109,20 @@ struct Driver {
     timers: BTreeSet<(Instant, u64)>,
     event: Arc<OwnedFd>,
     pictures: Arc<AtomicBool>,
-    commands: Commands,
+    orders: Orders,
     clock: WallClock,
-    interfaces_at: Instant,
+    look: Look,
     /// Not before then are the sockets looked at again.
     receive_at: Instant,
+}
+
+/// What is looked at every [`LOOK_EVERY`].
+struct Look {
+    /// When the next time is.
+    at: Instant,
+    /// What [`Traffic::busy`] was the last time.
+    busy: Duration,
+    was_busy: bool,
 }
 
 impl Driver {
@@ -135,9 +135,7 @@ impl Driver {
             if self.clock.instant >= self.receive_at {
                 self.receive(&mut changed);
             }
-            let (commanded, shutdown) = self.command();
-            changed.extend(commanded);
-            if let Some(reason) = shutdown {
+            if let Err(reason) = self.obey(&mut changed) {
                 self.sessions.close_all(&reason, &self.clock);
                 self.transmit();
                 return;
@@ -146,7 +144,7 @@ impl Driver {
                 changed.extend(self.sessions.watching());
             }
             changed.extend(self.due());
-            self.look_at_interfaces(&mut changed);
+            self.look_around(&mut changed);
             changed.sort_unstable();
             changed.dedup();
             for key in changed {
@@ -182,25 +180,27 @@ impl Driver {
         self.receive_at = self.clock.instant + self.sessions.rest(REST_PER_VIEWER).min(MAX_REST);
     }
 
-    fn command(&mut self) -> (Vec<u64>, Option<String>) {
-        let mut changed = Vec::new();
-        for _ in 0..COMMANDS_A_TURN {
-            let Some(command) = self.commands.next() else {
-                return (changed, None);
-            };
-            match command {
-                Command::Shutdown { reason } => return (changed, Some(reason)),
-                command => {
-                    if matches!(command, Command::Figures { .. }) {
-                        self.sessions.note_traffic(self.traffic);
-                    }
-                    changed.extend(self.sessions.command(command, &self.clock));
+    /// Carries out what waits; `Err` with the reason when that is to end.
+    fn obey(&mut self, changed: &mut Vec<u64>) -> Result<(), String> {
+        for _ in 0..ORDERS_A_TURN {
+            match self.orders.next() {
+                None => return Ok(()),
+                Some(Order::Shutdown { reason }) => return Err(reason),
+                Some(Order::Viewer(command)) => changed.extend(self.sessions.command(command, &self.clock)),
+                Some(Order::FormatChanged { stream }) => changed.extend(self.sessions.format_changed(&stream, &self.clock)),
+                Some(Order::Figures { reply }) => {
+                    let figures = Figures {
+                        traffic: self.traffic,
+                        ..self.sessions.figures()
+                    };
+                    // Whoever asked may have given up.
+                    let _ = reply.send(figures);
                 }
             }
         }
         // More may wait; after this turn the next one follows at once.
         wake(&self.event);
-        (changed, None)
+        Ok(())
     }
 
     fn due(&mut self) -> Vec<u64> {
@@ -215,11 +215,27 @@ impl Driver {
         due
     }
 
-    fn look_at_interfaces(&mut self, changed: &mut Vec<u64>) {
-        if self.clock.instant >= self.interfaces_at {
-            self.interfaces_at = self.clock.instant + INTERFACES_EVERY;
-            changed.extend(self.sessions.set_locals(local_addresses(&self.sockets), &self.clock));
+    fn look_around(&mut self, changed: &mut Vec<u64>) {
+        let now = self.clock.instant;
+        if now < self.look.at {
+            return;
         }
+        changed.extend(self.sessions.set_locals(local_addresses(&self.sockets), &self.clock));
+        let since = LOOK_EVERY + now.saturating_duration_since(self.look.at);
+        let share = (self.traffic.busy - self.look.busy).div_duration_f64(since);
+        let busy = share > BUSY;
+        if busy && !self.look.was_busy {
+            tracing::warn!(
+                "one thread has more viewers than it can serve in time ({:.0} % busy); where the board has another core, give it a thread \
+                 more: `network.threads` in the configuration",
+                share * 100.0
+            );
+        }
+        self.look = Look {
+            at: now + LOOK_EVERY,
+            busy: self.traffic.busy,
+            was_busy: busy,
+        };
     }
 
     fn transmit(&mut self) {
@@ -243,12 +259,13 @@ impl Driver {
         }
     }
 
-    fn wait(&self) {
+    fn wait(&mut self) {
         let now = read_clock().instant;
+        self.traffic.busy += now.saturating_duration_since(self.clock.instant);
         let resting = now < self.receive_at;
         let timer = self.timers.first().map(|(at, _)| *at);
         let rested = resting.then_some(self.receive_at);
-        let next = [timer, rested].into_iter().flatten().fold(self.interfaces_at, Instant::min);
+        let next = [timer, rested].into_iter().flatten().fold(self.look.at, Instant::min);
         let patience = next.saturating_duration_since(now);
         let timeout = Timespec {
             tv_sec: patience.as_secs().try_into().unwrap_or(1),

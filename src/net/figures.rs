@@ -1,9 +1,11 @@
-//! What the driver counts, and how its viewers' paths are: asked for with [`super::Command::Figures`].
+//! What the drivers count, and how their viewers' paths are: asked for with [`super::Drivers::figures`].
+
+use std::time::Duration;
 
 use super::batch::Sent;
 use crate::session::{Counts, Ending};
 
-/// What a driver has counted since it was started. No address and no viewer's name is in it.
+/// What drivers have counted since they were started. No address and no viewer's name is in it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
     pub traffic: Traffic,
@@ -14,12 +16,41 @@ pub struct Figures {
     pub sessions: Counts,
     /// Sessions now, for each stream in the order of the configuration.
     pub viewers: Vec<u64>,
-    /// Bytes a second that the viewers' paths are believed to carry.
-    pub estimate: Option<Spread>,
-    /// Round trip time in seconds.
-    pub rtt: Option<Spread>,
-    /// Share of packets lost in the last second, 0 to 1.
-    pub loss: Option<Spread>,
+    /// Bytes a second that the paths of viewers are believed to carry, of those where that is known.
+    pub estimates: Vec<f64>,
+    /// Round trip times in seconds, the same way.
+    pub rtts: Vec<f64>,
+    /// Shares of packets lost in the last second, 0 to 1, the same way.
+    pub losses: Vec<f64>,
+}
+
+impl Figures {
+    /// Adds what another driver of the same agent has counted.
+    pub fn add(&mut self, other: Self) {
+        let Self {
+            traffic,
+            counted,
+            closed,
+            sessions,
+            viewers,
+            estimates,
+            rtts,
+            losses,
+        } = other;
+        self.traffic.add(&traffic);
+        self.counted.add(&counted);
+        for (sum, count) in self.closed.iter_mut().zip(closed) {
+            *sum += count;
+        }
+        self.sessions.add(&sessions);
+        self.viewers.resize(viewers.len().max(self.viewers.len()), 0);
+        for (sum, count) in self.viewers.iter_mut().zip(viewers) {
+            *sum += count;
+        }
+        self.estimates.extend(estimates);
+        self.rtts.extend(rtts);
+        self.losses.extend(losses);
+    }
 }
 
 /// The sockets' side. It rises only.
@@ -28,6 +59,23 @@ pub struct Traffic {
     pub sent: Sent,
     /// System calls that received at least one datagram.
     pub receive_calls: u64,
+    /// How long the threads were not waiting.
+    pub busy: Duration,
+}
+
+impl Traffic {
+    fn add(&mut self, other: &Self) {
+        let Self {
+            sent: Sent { datagrams, calls, dropped },
+            receive_calls,
+            busy,
+        } = other;
+        self.sent.datagrams += datagrams;
+        self.sent.calls += calls;
+        self.sent.dropped += dropped;
+        self.receive_calls += receive_calls;
+        self.busy += *busy;
+    }
 }
 
 /// The sessions' side. It rises only.
@@ -48,6 +96,29 @@ pub struct Counted {
     pub turns_cut: u64,
 }
 
+impl Counted {
+    fn add(&mut self, other: &Self) {
+        let Self {
+            datagrams,
+            unclaimed,
+            opened,
+            connected,
+            restarted,
+            notices_dropped,
+            addresses_refused,
+            turns_cut,
+        } = other;
+        self.datagrams += datagrams;
+        self.unclaimed += unclaimed;
+        self.opened += opened;
+        self.connected += connected;
+        self.restarted += restarted;
+        self.notices_dropped += notices_dropped;
+        self.addresses_refused += addresses_refused;
+        self.turns_cut += turns_cut;
+    }
+}
+
 /// Of the viewers who have such a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
@@ -59,8 +130,8 @@ pub struct Spread {
 impl Spread {
     /// `None` without values. Of an even number of values the median is the higher of the two in the middle.
     #[must_use]
-    pub fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
-        let mut values: Vec<f64> = values.collect();
+    pub fn of(values: &[f64]) -> Option<Self> {
+        let mut values = values.to_vec();
         values.sort_unstable_by(f64::total_cmp);
         Some(Self {
             min: *values.first()?,
@@ -76,10 +147,10 @@ mod tests {
 
     #[test]
     fn the_spread_of_nothing_is_nothing() {
-        assert_eq!(Spread::of([].into_iter()), None);
-        let one = Spread::of([0.5].into_iter()).expect("a value");
+        assert_eq!(Spread::of(&[]), None);
+        let one = Spread::of(&[0.5]).expect("a value");
         assert_eq!((one.min, one.median, one.max), (0.5, 0.5, 0.5));
-        let many = Spread::of([9.0, 1.0, 2.0, 3.0].into_iter()).expect("values");
+        let many = Spread::of(&[9.0, 1.0, 2.0, 3.0]).expect("values");
         assert_eq!((many.min, many.median, many.max), (1.0, 3.0, 9.0));
     }
 }

@@ -1,4 +1,4 @@
-//! How the rest of the agent talks to the driver's thread.
+//! How the rest of the agent talks to a driver's thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::figures::Figures;
 use crate::protocol::{Candidates, Close, ErrorCode, Message, Offer, OfferReply, PeerId, Role, RpcError};
 
-/// Commands that may wait for the driver: it answers in microseconds, so more than this is a flood.
+/// Orders that may wait for a driver: it answers in microseconds, so more than this is a flood.
 pub const MAX_COMMANDS: usize = 256;
 
 /// Bytes that viewers may have in the commands that wait: 64 offers of the usual size, and 16 of the largest.
@@ -19,7 +19,7 @@ pub const MAX_COMMAND_BYTES: usize = 1024 * 1024;
 /// Far above what browsers write.
 const OFFER_BYTES: usize = 16 * 1024;
 
-/// What the driver is asked to do.
+/// What one viewer wants, or is told.
 #[derive(Debug)]
 pub enum Command {
     /// A viewer's offer.
@@ -33,10 +33,41 @@ pub enum Command {
     Candidates { peer: PeerId, candidates: Candidates },
     /// A viewer leaves.
     Close { peer: PeerId, close: Close },
-    /// A message for a session's data channel.
-    Message { session: String, message: Message },
+    /// A message for the data channel of `peer`'s session.
+    Message { peer: PeerId, session: String, message: Message },
     /// A viewer wants a key frame.
     KeyFrame { peer: PeerId },
+}
+
+impl Command {
+    /// Whom it is about.
+    pub(super) fn peer(&self) -> &PeerId {
+        match self {
+            Self::Offer { peer, .. }
+            | Self::Candidates { peer, .. }
+            | Self::Close { peer, .. }
+            | Self::Message { peer, .. }
+            | Self::KeyFrame { peer } => peer,
+        }
+    }
+
+    /// What it counts for [`MAX_COMMAND_BYTES`]: the bytes in it whose number a viewer chose. An offer counts for more than it has,
+    /// because the driver takes long over one: what waits is answered in a tenth of a second.
+    fn size(&self) -> usize {
+        match self {
+            Self::Offer { offer, .. } => (offer.sdp.len() + offer.nonce.len()).max(OFFER_BYTES),
+            Self::Candidates { candidates, .. } => candidates.candidates.iter().map(|line| line.len() + size_of::<String>()).sum(),
+            Self::Close { close, .. } => close.reason.len() + close.session.len(),
+            Self::Message { .. } | Self::KeyFrame { .. } => 0,
+        }
+    }
+}
+
+/// What a driver is asked to do.
+#[derive(Debug)]
+pub enum Order {
+    /// For the viewer whom it names.
+    Viewer(Command),
     /// A stream's format changed: sessions whose SDP is no longer true have to be made anew.
     FormatChanged { stream: String },
     /// Somebody wants to know how it goes.
@@ -45,20 +76,16 @@ pub enum Command {
     Shutdown { reason: String },
 }
 
-impl Command {
-    /// What it counts for [`MAX_COMMAND_BYTES`]: the bytes in it whose number a viewer chose. An offer counts for more than it has,
-    /// because the driver takes long over one: what waits is answered in a tenth of a second.
+impl Order {
     fn size(&self) -> usize {
         match self {
-            Self::Offer { offer, .. } => (offer.sdp.len() + offer.nonce.len()).max(OFFER_BYTES),
-            Self::Candidates { candidates, .. } => candidates.candidates.iter().map(|line| line.len() + size_of::<String>()).sum(),
-            Self::Close { close, .. } => close.reason.len() + close.session.len(),
-            Self::Message { .. } | Self::KeyFrame { .. } | Self::FormatChanged { .. } | Self::Figures { .. } | Self::Shutdown { .. } => 0,
+            Self::Viewer(command) => command.size(),
+            Self::FormatChanged { .. } | Self::Figures { .. } | Self::Shutdown { .. } => 0,
         }
     }
 }
 
-/// What the driver tells the rest of the agent.
+/// What a driver tells the rest of the agent.
 #[derive(Debug)]
 pub enum Notice {
     /// A viewer said something on its data channel.
@@ -74,54 +101,54 @@ pub enum Notice {
     Closed { peer: PeerId, close: Close },
 }
 
-/// Sends commands to the driver's thread and wakes it.
+/// Sends orders to one driver's thread and wakes it.
 #[derive(Clone)]
 pub struct DriverHandle {
-    commands: SyncSender<Command>,
-    /// Bytes in the commands that wait.
+    orders: SyncSender<Order>,
+    /// Bytes in the orders that wait.
     waiting: Arc<AtomicUsize>,
     wake: Arc<OwnedFd>,
     viewers: Arc<AtomicU32>,
-    /// Commands that found the queue full.
+    /// Orders that found the queue full.
     refused: Arc<AtomicU64>,
 }
 
-/// The driver's end of the queue.
-pub struct Commands {
-    commands: Receiver<Command>,
+/// A driver's end of the queue.
+pub struct Orders {
+    orders: Receiver<Order>,
     waiting: Arc<AtomicUsize>,
 }
 
-impl Commands {
-    /// The next command, if one waits.
-    pub fn next(&self) -> Option<Command> {
-        let command = self.commands.try_recv().ok()?;
-        self.waiting.fetch_sub(command.size(), Ordering::Relaxed);
-        Some(command)
+impl Orders {
+    /// The next order, if one waits.
+    pub fn next(&self) -> Option<Order> {
+        let order = self.orders.try_recv().ok()?;
+        self.waiting.fetch_sub(order.size(), Ordering::Relaxed);
+        Some(order)
     }
 }
 
-/// A queue of commands; `wake` is rung at each, and `viewers` is told to whoever asks.
-pub fn queue(wake: Arc<OwnedFd>, viewers: Arc<AtomicU32>) -> (DriverHandle, Commands) {
-    let (sender, commands) = sync_channel(MAX_COMMANDS);
+/// A queue of orders; `wake` is rung at each, and `viewers` is told to whoever asks.
+pub fn queue(wake: Arc<OwnedFd>, viewers: Arc<AtomicU32>) -> (DriverHandle, Orders) {
+    let (sender, orders) = sync_channel(MAX_COMMANDS);
     let waiting = Arc::new(AtomicUsize::new(0));
     let handle = DriverHandle {
-        commands: sender,
+        orders: sender,
         waiting: Arc::clone(&waiting),
         wake,
         viewers,
         refused: Arc::default(),
     };
-    (handle, Commands { commands, waiting })
+    (handle, Orders { orders, waiting })
 }
 
 impl DriverHandle {
-    /// Hands a command over; never waits.
+    /// Hands an order over; never waits.
     ///
     /// # Errors
     /// [`ErrorCode::Busy`] when too many wait already, or too much, [`ErrorCode::Unavailable`] when the driver has ended.
-    pub fn send(&self, command: Command) -> Result<(), RpcError> {
-        let size = command.size();
+    pub fn send(&self, order: Order) -> Result<(), RpcError> {
+        let size = order.size();
         let busy = || {
             self.refused.fetch_add(1, Ordering::Relaxed);
             RpcError::new(ErrorCode::Busy, "the device has too much to do; try again in a second")
@@ -130,7 +157,7 @@ impl DriverHandle {
         let result = if size > 0 && waiting > MAX_COMMAND_BYTES {
             Err(busy())
         } else {
-            self.commands.try_send(command).map_err(|error| match error {
+            self.orders.try_send(order).map_err(|error| match error {
                 TrySendError::Full(_) => busy(),
                 TrySendError::Disconnected(_) => RpcError::new(ErrorCode::Unavailable, "the device is shutting down"),
             })
@@ -148,7 +175,7 @@ impl DriverHandle {
         self.viewers.load(Ordering::Relaxed)
     }
 
-    /// Commands that were refused because too many waited.
+    /// Orders that were refused because too many waited.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
@@ -166,7 +193,7 @@ mod tests {
 
     use super::*;
 
-    fn small_queue() -> (DriverHandle, Commands) {
+    fn small_queue() -> (DriverHandle, Orders) {
         let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK).expect("an eventfd"));
         queue(wake, Arc::default())
     }
@@ -174,7 +201,7 @@ mod tests {
     #[test]
     fn more_commands_than_may_wait_are_refused_and_counted() {
         let (handle, waiting) = small_queue();
-        let close = || Command::FormatChanged { stream: "card".into() };
+        let close = || Order::FormatChanged { stream: "card".into() };
         for _ in 0..MAX_COMMANDS {
             handle.send(close()).expect("there is room");
         }
@@ -189,17 +216,19 @@ mod tests {
     #[test]
     fn more_bytes_of_viewers_than_may_wait_are_refused_until_the_driver_has_dealt_with_some() {
         let (handle, waiting) = small_queue();
-        let candidates = || Command::Candidates {
-            peer: PeerId::parse("mallory").expect("a name"),
-            candidates: Candidates {
-                session: "s".into(),
-                candidates: vec!["x".repeat(60_000)],
-            },
+        let candidates = || {
+            Order::Viewer(Command::Candidates {
+                peer: PeerId::parse("mallory").expect("a name"),
+                candidates: Candidates {
+                    session: "s".into(),
+                    candidates: vec!["x".repeat(60_000)],
+                },
+            })
         };
         let sent = (0..100).filter(|_| handle.send(candidates()).is_ok()).count();
         assert_eq!((sent, handle.refused()), (MAX_COMMAND_BYTES / 60_024, 83));
         handle
-            .send(Command::FormatChanged { stream: "card".into() })
+            .send(Order::FormatChanged { stream: "card".into() })
             .expect("what is ours has room");
         waiting.next().expect("a command");
         handle.send(candidates()).expect("there is room for another one");

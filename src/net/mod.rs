@@ -1,7 +1,8 @@
-//! Where the sans-IO parts meet the world: sockets, timers and the one thread that owns all sessions.
+//! Where the sans-IO parts meet the world: sockets, timers and the threads that own the sessions.
 
 mod batch;
 mod driver;
+mod drivers;
 mod figures;
 mod handle;
 mod interfaces;
@@ -9,7 +10,7 @@ mod sessions;
 mod socket;
 
 pub use batch::Sent;
-pub use driver::{Context, spawn};
+pub use drivers::{Context, Drivers, spawn};
 pub use figures::{Counted, Figures, Spread, Traffic};
-pub use handle::{Command, DriverHandle, Notice};
+pub use handle::{Command, Notice};
 pub use sessions::MAX_UNHEARD;

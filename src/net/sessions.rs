@@ -11,14 +11,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use str0m::config::DtlsCert;
 use str0m::ice::StunMessage;
+use tokio::sync::mpsc;
 
-pub use self::seats::MAX_UNHEARD;
-use super::driver::{Context, is_plausible};
-use super::figures::{Figures, Spread, Traffic};
+use self::seats::Seat;
+pub use self::seats::{MAX_UNHEARD, Seats};
+use super::driver::is_plausible;
+use super::figures::Figures;
 use super::handle::{Command, Notice};
 use super::socket::Datagram;
 use crate::hub::{Hub, Next, Subscription};
+use crate::media::Bitrate;
 use crate::protocol::{Candidates, Close, ErrorCode, Message, PeerId, Reply, RpcError};
 use crate::session::{Datagrams, Ending, Event, Input, Outbox, Session, WallClock};
 
@@ -31,9 +35,21 @@ const MAX_STEPS: usize = 4_096;
 /// Messages of viewers that may be among the notices that wait, so that the driver's own find room beside them: each can have 64 KiB.
 const MAX_MESSAGES_WAITING: usize = 32;
 
+/// What all drivers of an agent share.
+#[derive(Clone)]
+pub struct Shared {
+    pub certificate: DtlsCert,
+    /// Every stream that viewers may ask for; the first is the default.
+    pub streams: Vec<(Arc<Hub>, Bitrate)>,
+    pub seats: Seats,
+    /// The most sessions, of one driver, of viewers who were not heard of yet.
+    pub max_unheard: usize,
+    pub notices: mpsc::Sender<Notice>,
+}
+
 /// Every session, found by key, by network address and by ICE user name fragment.
 pub struct Sessions {
-    context: Context,
+    shared: Shared,
     locals: Vec<SocketAddr>,
     slots: HashMap<u64, Slot>,
     by_address: HashMap<SocketAddr, u64>,
@@ -48,8 +64,8 @@ pub struct Sessions {
 struct Slot {
     id: String,
     session: Session,
-    /// Whether a packet has come that only this viewer can make.
-    heard: bool,
+    /// Taken when a packet has come that only this viewer can make.
+    seat: Option<Seat>,
     hub: Arc<Hub>,
     subscription: Option<Subscription>,
     addresses: Vec<SocketAddr>,
@@ -58,9 +74,9 @@ struct Slot {
 }
 
 impl Sessions {
-    pub fn new(context: Context, locals: Vec<SocketAddr>, viewers: Arc<AtomicU32>) -> Self {
+    pub fn new(shared: Shared, locals: Vec<SocketAddr>, viewers: Arc<AtomicU32>) -> Self {
         Self {
-            context,
+            shared,
             locals,
             slots: HashMap::new(),
             by_address: HashMap::new(),
@@ -161,44 +177,30 @@ impl Sessions {
                 slot.session
                     .close(None, Ending::ViewerLeft, "the viewer left", clock.instant, outbox);
             }),
-            Command::Message { session, message } => match self.key_of(&session) {
-                Some(key) => self.on_slot(key, clock, |slot, outbox| {
-                    slot.session.handle(Input::Message(&message), clock.instant, clock, outbox);
-                }),
-                None => Vec::new(),
-            },
+            Command::Message { peer, session, message } => self.on_own(&peer, &session, clock, |slot, outbox| {
+                slot.session.handle(Input::Message(&message), clock.instant, clock, outbox);
+            }),
             Command::KeyFrame { peer } => {
                 for slot in self.slots.values().filter(|slot| *slot.session.peer() == peer) {
                     slot.hub.target().request_key_frame();
                 }
                 Vec::new()
             }
-            Command::FormatChanged { stream } => {
-                let outdated = |slot: &Slot| {
-                    let now = slot.hub.format().map(|format| format.profile_level_id);
-                    slot.hub.name() == stream && now != Some(slot.session.format().profile_level_id)
-                };
-                let keys: Vec<u64> = self.slots.iter().filter(|(_, slot)| outdated(slot)).map(|(key, _)| *key).collect();
-                for key in &keys {
-                    self.close(
-                        *key,
-                        Ending::StreamChanged,
-                        "the camera's stream is another one now; open a new session",
-                        clock,
-                    );
-                }
-                keys
-            }
-            Command::Figures { reply } => {
-                // Whoever asked may have given up.
-                let _ = reply.send(self.figures());
-                Vec::new()
-            }
-            Command::Shutdown { reason } => {
-                self.close_all(&reason, clock);
-                Vec::new()
-            }
         }
+    }
+
+    /// A stream's format changed: closes the sessions whose SDP is no longer true; returns their keys.
+    pub fn format_changed(&mut self, stream: &str, clock: &WallClock) -> Vec<u64> {
+        let outdated = |slot: &Slot| {
+            let now = slot.hub.format().map(|format| format.profile_level_id);
+            slot.hub.name() == stream && now != Some(slot.session.format().profile_level_id)
+        };
+        let keys: Vec<u64> = self.slots.iter().filter(|(_, slot)| outdated(slot)).map(|(key, _)| *key).collect();
+        let sentence = "the camera's stream is another one now; open a new session";
+        for key in &keys {
+            self.close(*key, Ending::StreamChanged, sentence, clock);
+        }
+        keys
     }
 
     /// Runs one session's timers up to `ahead` of now, and gives it the pictures that wait for it.
@@ -357,7 +359,7 @@ impl Sessions {
                     peer: slot.session.peer().clone(),
                     candidates,
                 };
-                if self.context.notices.try_send(notice).is_err() {
+                if self.shared.notices.try_send(notice).is_err() {
                     self.figures.counted.notices_dropped += 1;
                     tracing::warn!(session = %slot.id, "too many notices wait; new candidates were not told to the viewer");
                 }
@@ -373,7 +375,7 @@ impl Sessions {
                     role: slot.session.role(),
                     message,
                 };
-                let notices = &self.context.notices;
+                let notices = &self.shared.notices;
                 let waiting = notices.max_capacity() - notices.capacity();
                 if waiting >= MAX_MESSAGES_WAITING || notices.try_send(notice).is_err() {
                     self.figures.counted.notices_dropped += 1;
@@ -409,28 +411,24 @@ impl Sessions {
             peer: slot.session.peer().clone(),
             close: Close { session: slot.id, reason },
         };
-        if self.context.notices.try_send(notice).is_err() {
+        if self.shared.notices.try_send(notice).is_err() {
             self.figures.counted.notices_dropped += 1;
             tracing::debug!("too many notices wait; the viewer learns from the closed connection");
         }
     }
 
-    /// What the sockets have counted, to be told with the rest.
-    pub fn note_traffic(&mut self, traffic: Traffic) {
-        self.figures.traffic = traffic;
-    }
-
-    fn figures(&self) -> Figures {
+    /// What was counted so far, but for the sockets' side, and how the viewers' paths are.
+    pub fn figures(&self) -> Figures {
         let mut figures = self.figures.clone();
         let paths: Vec<_> = self.slots.values().map(|slot| slot.session.figures()).collect();
         for path in &paths {
             figures.sessions.add(&path.counts);
         }
         let of_stream = |hub: &Arc<Hub>| self.slots.values().filter(|slot| Arc::ptr_eq(&slot.hub, hub)).count() as u64;
-        figures.viewers = self.context.streams.iter().map(|(hub, _)| of_stream(hub)).collect();
-        figures.estimate = Spread::of(paths.iter().filter_map(|path| Some(path.estimate?.as_bps() as f64 / 8.0)));
-        figures.rtt = Spread::of(paths.iter().filter_map(|path| Some(path.rtt?.as_secs_f64())));
-        figures.loss = Spread::of(paths.iter().filter_map(|path| Some(f64::from(path.loss?))));
+        figures.viewers = self.shared.streams.iter().map(|(hub, _)| of_stream(hub)).collect();
+        figures.estimates = paths.iter().filter_map(|path| Some(path.estimate?.as_bps() as f64 / 8.0)).collect();
+        figures.rtts = paths.iter().filter_map(|path| Some(path.rtt?.as_secs_f64())).collect();
+        figures.losses = paths.iter().filter_map(|path| Some(f64::from(path.loss?))).collect();
         figures
     }
 

@@ -24,6 +24,19 @@ pub fn offer() -> String {
     ])
 }
 
+/// The ports of the host candidates in a description.
+pub fn candidate_ports(sdp: &str) -> std::collections::BTreeSet<u16> {
+    let candidates = sdp.lines().filter_map(|line| line.strip_prefix("a=candidate:"));
+    candidates
+        .map(|line| {
+            line.split(' ')
+                .nth(5)
+                .and_then(|port| port.parse().ok())
+                .expect("a candidate has a port")
+        })
+        .collect()
+}
+
 /// The same of a browser without H.264.
 pub fn offer_without_h264() -> String {
     with_codecs(&[("96", "VP8/90000", None), ("98", "VP9/90000", Some("profile-id=0"))])

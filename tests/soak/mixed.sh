@@ -42,7 +42,11 @@ TOML
       wait "$broker_pid" || true
       sleep 2
       mixed_broker
-      sleep 3
+      # The agent tries every 4 s; the probe looks for devices only for a moment.
+      local patience=$((SECONDS + 20))
+      until "$bin/peercam-probe" --broker "tcp://127.0.0.1:$port" --seconds 1 >/dev/null 2>&1; do
+        [ $SECONDS -lt $patience ] || { echo "the agent did not come back to its broker"; break; }
+      done
     fi
     "$bin/peercam-probe" --broker "tcp://127.0.0.1:$port" --json --viewers 20 --join-spread-ms 4000 --seconds 6 --seed "$round" \
       --settle-seconds 2 >"$folder/report.json" || { echo "round $round failed"; cat "$folder/report.json" "$folder/log"; kill "$broker_pid"; return 1; }

@@ -32,7 +32,7 @@ impl Sessions {
             id: &id,
             peer,
             role,
-            certificate: &self.context.certificate,
+            certificate: &self.shared.certificate,
             format,
             bitrate,
             playout: offer.playout,
@@ -48,7 +48,7 @@ impl Sessions {
         let slot = Slot {
             id: id.clone(),
             session,
-            heard: false,
+            seat: None,
             hub,
             subscription: None,
             addresses: Vec::new(),
@@ -90,13 +90,13 @@ impl Sessions {
     }
 
     fn stream(&self, name: Option<&str>) -> Result<(Arc<Hub>, Bitrate), RpcError> {
-        let mut streams = self.context.streams.iter();
+        let mut streams = self.shared.streams.iter();
         let found = match name {
             Some(name) => streams.find(|(hub, _)| hub.name() == name),
             None => streams.next(),
         };
         found.cloned().ok_or_else(|| {
-            let names: Vec<&str> = self.context.streams.iter().map(|(hub, _)| hub.name()).collect();
+            let names: Vec<&str> = self.shared.streams.iter().map(|(hub, _)| hub.name()).collect();
             RpcError::new(
                 ErrorCode::InvalidParams,
                 format!("there is no such stream; this device has: {}", names.join(", ")),

@@ -1,13 +1,10 @@
-//! Limits of the driver that nobody can be brought to from outside without many machines: each is counted.
+//! Limits of a driver that nobody can be brought to from outside without many machines: each is counted.
 
-use str0m::config::DtlsCert;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::config::{Listen, Network, TransportPolicy};
 use crate::media::{Bitrate, StreamFormat};
-use crate::net::{Figures, MAX_UNHEARD};
 use crate::protocol::{Offer, Playout, Role};
 
 const OFFER: &str = include_str!("../../../fuzz/seeds/offer/browser.sdp");
@@ -27,16 +24,11 @@ fn sessions(notices: usize) -> (Sessions, Receiver<Notice>, WallClock) {
     };
     hub.set_format(format, true);
     let (notices, receiver) = channel(notices);
-    let context = Context {
-        network: Network {
-            listen: Listen::Loopback,
-            udp_port: 0,
-            transport_policy: TransportPolicy::All,
-            ice_servers: Vec::new(),
-        },
+    let shared = Shared {
         certificate: certificate(),
         streams: vec![(hub, Bitrate::kbps(500))],
-        max_viewers: 20,
+        seats: Seats::new(20),
+        max_unheard: MAX_UNHEARD,
         notices,
     };
     let local = "127.0.0.1:9".parse().expect("an address");
@@ -44,7 +36,7 @@ fn sessions(notices: usize) -> (Sessions, Receiver<Notice>, WallClock) {
         instant: Instant::now(),
         wall: std::time::SystemTime::now(),
     };
-    (Sessions::new(context, vec![local], Arc::default()), receiver, clock)
+    (Sessions::new(shared, vec![local], Arc::default()), receiver, clock)
 }
 
 fn open(sessions: &mut Sessions, peer: &str, clock: &WallClock) -> u64 {
@@ -67,19 +59,13 @@ fn open(sessions: &mut Sessions, peer: &str, clock: &WallClock) -> u64 {
     keys[0]
 }
 
-fn figures(sessions: &mut Sessions, clock: &WallClock) -> Figures {
-    let (reply, mut answer) = oneshot::channel();
-    sessions.command(Command::Figures { reply }, clock);
-    answer.try_recv().expect("an answer")
-}
-
 #[test]
 fn notices_that_nobody_takes_are_dropped_and_counted() {
     let (mut sessions, _waiting, clock) = sessions(1);
     for _ in 0..4 {
         open(&mut sessions, "alice", &clock);
     }
-    let told = figures(&mut sessions, &clock);
+    let told = sessions.figures();
     assert_eq!(told.counted.opened, 4);
     assert_eq!(told.viewers, [1], "a viewer has one session");
     assert_eq!(closed(&told, Ending::Replaced), 3);
@@ -95,7 +81,7 @@ fn a_viewer_with_too_many_addresses_is_known_by_the_first_ones_and_the_rest_is_c
         sessions.remember_address(key, SocketAddr::from(([192, 0, 2, 1], port)));
     }
     assert_eq!(sessions.by_address.len(), MAX_ADDRESSES);
-    assert_eq!(figures(&mut sessions, &clock).counted.addresses_refused, 8);
+    assert_eq!(sessions.figures().counted.addresses_refused, 8);
 }
 
 fn closed(figures: &Figures, ending: Ending) -> u64 {
@@ -109,7 +95,7 @@ fn offers_without_end_take_no_seat_and_the_oldest_goes() {
     let keys: Vec<u64> = (0..MAX_UNHEARD + 20)
         .map(|number| open(&mut sessions, &format!("tab-{number}"), &clock))
         .collect();
-    let told = figures(&mut sessions, &clock);
+    let told = sessions.figures();
     assert_eq!((told.viewers[0], closed(&told, Ending::Displaced)), (MAX_UNHEARD as u64, 20));
     assert!(
         keys[..20].iter().all(|key| !sessions.slots.contains_key(key)),
@@ -120,7 +106,7 @@ fn offers_without_end_take_no_seat_and_the_oldest_goes() {
     for key in &keys[20..41] {
         sessions.heard(*key, &clock);
     }
-    let told = figures(&mut sessions, &clock);
+    let told = sessions.figures();
     assert_eq!(closed(&told, Ending::NoSeat), 1);
     assert!(sessions.slots.contains_key(&keys[39]) && !sessions.slots.contains_key(&keys[40]));
     let error = sessions.make_room(&clock).expect_err("every seat is taken");
@@ -138,8 +124,8 @@ fn messages_of_viewers_leave_room_for_what_the_driver_has_to_say() {
         let message = Message::notification("session.close", &"x");
         sessions.event(key, Event::Message(message), &clock);
     }
-    let told = figures(&mut sessions, &clock);
+    let told = sessions.figures();
     assert_eq!(told.counted.notices_dropped, 1_000 - MAX_MESSAGES_WAITING as u64);
     open(&mut sessions, "alice", &clock);
-    assert_eq!(figures(&mut sessions, &clock).counted.notices_dropped, told.counted.notices_dropped);
+    assert_eq!(sessions.figures().counted.notices_dropped, told.counted.notices_dropped);
 }
