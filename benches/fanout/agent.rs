@@ -16,8 +16,9 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts both; `camera` are the lines beneath `[[camera]]`. Only IPv4 loopback, as the floor has it.
-    pub fn start(folder: &Path, camera: &str, viewers: usize) -> anyhow::Result<Self> {
+    /// Starts both; `camera` are the lines beneath `[[camera]]`, and viewers are shared out among so many threads. Only IPv4 loopback, as
+    /// the floor has it.
+    pub fn start(folder: &Path, camera: &str, viewers: usize, threads: u32) -> anyhow::Result<Self> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let broker = format!("tcp://127.0.0.1:{port}");
         let settings = folder.join("mosquitto.conf");
@@ -38,7 +39,7 @@ impl Agent {
             &config,
             format!(
                 "device.state_dir = \"{}\"\nhttp.listen = \"off\"\nlimits.viewers = {viewers}\nnetwork.udp_port = 0\n\
-                 network.listen = [\"127.0.0.1\"]\nbroker.url = \"{broker}\"\nlog.filter = \"error\"\n[[camera]]\n{camera}\n",
+                 network.threads = {threads}\nnetwork.listen = [\"127.0.0.1\"]\nbroker.url = \"{broker}\"\nlog.filter = \"error\"\n[[camera]]\n{camera}\n",
                 folder.join("state").display(),
             ),
         )?;

@@ -28,19 +28,21 @@ struct Row {
     lost: u64,
 }
 
-pub fn bench(film: &Path, folder: &Path, counts: &[usize], seconds: f64) -> anyhow::Result<Vec<Value>> {
+pub fn bench(film: &Path, folder: &Path, counts: &[usize], seconds: f64, threads: u32) -> anyhow::Result<Vec<Value>> {
     println!("\nfan-out: what the serving process costs, in per cent of one core, and how late the pictures are\n");
     println!(
         "{:<20} {:>7} {:>8} {:>9} {:>8} {:>8} {:>10} {:>17} {:>6}",
         "row", "viewers", "CPU %", "a viewer", "x floor", "RSS MiB", "switches/s", "latency p50 / p99", "lost"
     );
+    let camera = format!("source = \"file\"\npath = \"{}\"\nfps = {FPS}", film.display());
     let mut rows = Vec::new();
     for &viewers in counts {
         let floor = floor(film, viewers, seconds)?;
         let of_floor = floor.usage.cpu;
         rows.push(show(&floor, of_floor));
         for (what, more) in [("agent without TWCC", &["--no-twcc"][..]), ("agent", &[])] {
-            rows.push(show(&agent(what, film, folder, viewers, seconds, more)?, of_floor));
+            let agent = Agent::start(folder, &camera, viewers, threads)?;
+            rows.push(show(&watched(what, &agent, viewers, seconds, more)?, of_floor));
         }
     }
     Ok(rows)
@@ -102,14 +104,12 @@ fn floor(film: &Path, viewers: usize, seconds: f64) -> anyhow::Result<Row> {
     })
 }
 
-fn agent(what: &'static str, film: &Path, folder: &Path, viewers: usize, seconds: f64, more: &[&str]) -> anyhow::Result<Row> {
-    let camera = format!("source = \"file\"\npath = \"{}\"\nfps = {FPS}", film.display());
-    let agent = Agent::start(folder, &camera, viewers)?;
+fn watched(what: &'static str, agent: &Agent, viewers: usize, seconds: f64, more: &[&str]) -> anyhow::Result<Row> {
     std::thread::sleep(Duration::from_secs(1));
-    let watched = (SETTLE.as_secs_f64() + seconds + 1.0).to_string();
+    let duration = (SETTLE.as_secs_f64() + seconds + 1.0).to_string();
     let spread = JOIN_SPREAD.as_millis().to_string();
     let settled = (SETTLE.as_secs() - 1).to_string();
-    let mut options = vec!["--seconds", &watched, "--join-spread-ms", &spread, "--settle-seconds", &settled];
+    let mut options = vec!["--seconds", &duration, "--join-spread-ms", &spread, "--settle-seconds", &settled];
     options.extend(more);
     let probe = agent.watch(viewers, &options)?;
     let usage = usage(&agent.process, seconds)?;

@@ -51,7 +51,7 @@ fn floor() -> Vec<f64> {
 }
 
 fn agent(folder: &Path, viewers: usize) -> anyhow::Result<Vec<f64>> {
-    let agent = Agent::start(folder, CAMERA, viewers)?;
+    let agent = Agent::start(folder, CAMERA, viewers, 1)?;
     std::thread::sleep(Duration::from_secs(1));
     let mut joins = Vec::new();
     while joins.len() < JOINS {

@@ -4,7 +4,7 @@
 //! The agent, mosquitto and the headless viewers are processes of their own; what is told of the agent is its own alone.
 //! Every row sends the same film: 1280x720, 30 pictures a second, 2.5 Mbit/s. `docs/performance.md` explains each number.
 //!
-//!     cargo bench --bench fanout -- [--viewers 1,10,50,100] [--seconds 10] [--only fanout|join] [--json FILE]
+//!     cargo bench --bench fanout -- [--viewers 1,10,50,100] [--seconds 10] [--threads 1] [--only fanout|join] [--json FILE]
 
 mod agent;
 mod fanout;
@@ -52,6 +52,7 @@ fn bench(args: &[String]) -> anyhow::Result<()> {
         None => vec![1, 10, 50, 100],
     };
     let seconds = option("--seconds").map_or(Ok(10.0), |text| text.parse())?;
+    let threads = option("--threads").map_or(Ok(1), |text| text.parse())?;
     let only = option("--only").map(String::as_str);
     if let Some(other) = only.filter(|only| !["fanout", "join"].contains(only)) {
         bail!("--only takes `fanout` or `join`, not `{other}`");
@@ -61,7 +62,7 @@ fn bench(args: &[String]) -> anyhow::Result<()> {
     println!("{}", machine::line(&machine));
     let fanout = match only {
         Some("join") => Vec::new(),
-        _ => fanout::bench(&agent::film(folder.path())?, folder.path(), &counts, seconds)?,
+        _ => fanout::bench(&agent::film(folder.path())?, folder.path(), &counts, seconds, threads)?,
     };
     let join = match only {
         Some("fanout") => Vec::new(),
