@@ -231,6 +231,15 @@ mod tests {
     }
 
     #[test]
+    fn an_id_is_as_long_as_it_may_be_and_no_longer() {
+        let call = |id: usize| format!(r#"{{"jsonrpc":"2.0","id":"{}","method":"system.info"}}"#, "i".repeat(id));
+        assert!(matches!(Message::parse(call(64).as_bytes()), Ok(Message::Request(_))));
+        let reply = Message::parse(call(65).as_bytes()).expect_err("an id of 65 bytes");
+        let error = reply.result.expect_err("an error");
+        assert_eq!((error.code, reply.id), (ErrorCode::InvalidRequest.number(), None));
+    }
+
+    #[test]
     fn a_message_that_would_be_much_larger_once_it_is_read_is_refused() {
         let call = |params: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"session.candidates","params":{params}}}"#);
         let list = |piece: &str, times: usize| call(&format!("[{}0]", piece.repeat(times)));
