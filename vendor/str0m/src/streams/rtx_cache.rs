@@ -1,3 +1,4 @@
+use std::panic::RefUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -43,6 +44,9 @@ pub(crate) struct SentCommon {
     /// When the packet was enqueued.
     pub timestamp: Instant,
 }
+
+// It is never changed once it is made; `ExtensionValues` holds values of the application's own types.
+impl RefUnwindSafe for SentCommon {}
 
 impl SentPacket {
     fn new(packet: RtpPacket) -> Self {
