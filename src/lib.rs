@@ -14,6 +14,7 @@ pub mod http;
 pub mod hub;
 pub mod identity;
 pub mod media;
+mod memory;
 pub mod metrics;
 pub mod net;
 pub mod protocol;
