@@ -21,7 +21,7 @@ use crate::hub::Hub;
 use crate::net::{self, Drivers};
 use crate::protocol::{self, DeviceId, DeviceInfo, Status, StreamState, StreamStatus};
 use crate::signaling::{Counters, mqtt};
-use crate::{http, identity, metrics};
+use crate::{http, identity, memory, metrics};
 
 /// Notices of the drivers, and messages to viewers, that may wait.
 const MAX_WAITING: usize = 256;
@@ -167,6 +167,7 @@ impl Agent {
                 }
             })
         });
+        tokio::spawn(memory::give_back_until(stop.subscribe()));
         tracing::info!(device = %identity.device, version = device.software, "peercam runs");
         Ok(Self {
             device: identity.device,
@@ -371,6 +372,10 @@ fn start_camera(
             capture::run(&camera, hub.target(), &stop, &mut |event| match event {
                 CaptureEvent::Unit(unit) => hub.publish(unit, Instant::now()),
                 CaptureEvent::Skipped(pictures) => hub.note_skipped(pictures),
+                CaptureEvent::Resting(resting) => {
+                    tracing::info!(camera = camera.name, resting, "nobody watches, or somebody does again");
+                    hub.rest(resting);
+                }
                 CaptureEvent::State(state) => {
                     tracing::info!(camera = camera.name, ?state, "camera");
                     follow(&hub, &drivers, &state);

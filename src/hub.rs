@@ -91,6 +91,8 @@ pub struct Figures {
     pub evicted: u64,
     /// When the newest picture came.
     pub newest: Option<Instant>,
+    /// Whether no pictures are made because nobody watches.
+    pub resting: bool,
 }
 
 struct Entry {
@@ -175,6 +177,14 @@ impl Hub {
         self.lock().trouble = Some(reason.to_owned());
     }
 
+    /// Nobody watches, so no pictures are made until somebody comes; what was shown before is not shown to them.
+    pub fn rest(&self, resting: bool) {
+        if resting {
+            self.forget_pictures();
+        }
+        self.lock().figures.resting = resting;
+    }
+
     /// Why the camera is away, if it is.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
@@ -230,6 +240,7 @@ impl Hub {
     #[must_use]
     pub fn subscribe(self: &Arc<Self>, now: Instant) -> Subscription {
         self.lock().subscribers += 1;
+        self.target.come();
         let mut subscription = Subscription {
             hub: Arc::clone(self),
             place: Place::Key { from: 0 },
@@ -355,6 +366,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        self.hub.target.leave();
         let mut state = self.hub.lock();
         state.subscribers = state.subscribers.saturating_sub(1);
     }

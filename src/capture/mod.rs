@@ -15,10 +15,13 @@ mod timeline;
 mod v4l2;
 
 use crate::config;
-use crate::media::{AccessUnit, EncoderTarget, StreamFormat};
+use crate::media::{AccessUnit, EncoderTarget, StreamFormat, TargetCell};
 
 pub use supervise::run;
 use timeline::Timeline;
+
+/// How long a source waits for somebody to come before it looks whether the agent stops.
+const REST: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Something that delivers H.264 in real time. Lives on its own thread; a call blocks for at most about a second.
 pub trait Source: Send {
@@ -36,6 +39,15 @@ pub trait Source: Send {
     /// # Errors
     /// The device refused.
     fn apply(&mut self, target: EncoderTarget) -> Result<(), CaptureError>;
+
+    /// Called in place of [`Source::next`] while nobody watches: makes no picture, and returns when somebody comes, or after about
+    /// a second. `Ok(false)`: it has no encoder that could rest, and goes on.
+    ///
+    /// # Errors
+    /// As [`Source::next`].
+    fn rest(&mut self, _targets: &TargetCell) -> Result<bool, CaptureError> {
+        Ok(false)
+    }
 
     /// Whether a key frame comes when asked for. If not, a joiner is given the newest one with all that follows it.
     fn forces_key_frames(&self) -> bool;
@@ -56,6 +68,8 @@ pub enum CaptureEvent {
     Skipped(u64),
     /// The camera's state changed.
     State(CameraState),
+    /// Whether no pictures are made from now on because nobody watches.
+    Resting(bool),
 }
 
 /// How a camera is doing.

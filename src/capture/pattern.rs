@@ -9,10 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::card::Card;
 use super::pacer::Pacer;
-use super::{CaptureError, Source, Timeline};
+use super::{CaptureError, REST, Source, Timeline};
 use crate::encode::{EncodeError, Settings, SoftwareEncoder};
 use crate::media::annexb::{NalKind, nal_units};
-use crate::media::{AccessUnit, Bitrate, EncoderTarget};
+use crate::media::{AccessUnit, Bitrate, EncoderTarget, TargetCell};
 
 /// A camera that needs no camera. [`super::stamp`] says how a program reads time and number off its pictures.
 pub struct Pattern {
@@ -80,6 +80,11 @@ impl Source for Pattern {
             captured,
             key,
         }))
+    }
+
+    fn rest(&mut self, targets: &TargetCell) -> Result<bool, CaptureError> {
+        targets.wait_for_somebody(REST);
+        Ok(true)
     }
 
     fn skipped(&self) -> u64 {

@@ -7,8 +7,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{CameraState, CaptureError, CaptureEvent, Source, Timeline};
-use crate::config;
+use super::{CameraState, CaptureError, CaptureEvent, REST, Source, Timeline};
+use crate::config::{self, Idle};
 use crate::media::conform::format_of;
 use crate::media::{AccessUnit, EncoderTarget, TargetCell};
 
@@ -18,6 +18,8 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_millis(400);
 /// The pause after a stream that no browser shows: somebody has to change a setting, or plug another camera in, first.
 const RETRY_UNSUPPORTED: Duration = Duration::from_secs(2);
+/// How long after the last viewer has left pictures go on: who changes the page or the network is back by then.
+const LINGER: Duration = Duration::from_secs(10);
 /// How often a pause looks whether the agent stops.
 const STOP_CHECK: Duration = Duration::from_millis(50);
 
@@ -27,12 +29,15 @@ const STOP_CHECK: Duration = Duration::from_millis(50);
 /// that shows it, again when the stream's format changes. Media time always rises, also when the camera was away. What
 /// `targets` says is handed to the source before each picture, the last bit rate also to a source that was opened again.
 /// It returns within about a second of `stop`.
+///
+/// When nobody has watched for [`LINGER`], it does what `camera.idle` says; [`CaptureEvent::Resting`] tells of it.
 pub fn run(camera: &config::Camera, targets: &TargetCell, stop: &AtomicBool, on_event: &mut dyn FnMut(CaptureEvent)) {
-    supervise(&mut || super::open(camera), targets, stop, on_event);
+    supervise(&mut || super::open(camera), camera.idle, targets, stop, on_event);
 }
 
 fn supervise(
     open: &mut dyn FnMut() -> Result<Box<dyn Source>, CaptureError>,
+    idle: Idle,
     targets: &TargetCell,
     stop: &AtomicBool,
     on_event: &mut dyn FnMut(CaptureEvent),
@@ -41,6 +46,9 @@ fn supervise(
         state: CameraState::Starting,
         timeline: Timeline::default(),
         bitrate: None,
+        idle,
+        wanted_at: Instant::now(),
+        resting: false,
         targets,
         on_event,
     };
@@ -49,7 +57,11 @@ fn supervise(
     while !stop.load(Ordering::Relaxed) {
         let result = open().and_then(|mut source| camera.play(source.as_mut(), stop, &mut pause));
         match result {
-            Ok(()) => {}
+            // The device is closed now.
+            Ok(()) => {
+                camera.sleep(stop);
+                continue;
+            }
             Err(CaptureError::Lost(reason)) => camera.enter(CameraState::Lost { reason }),
             Err(CaptureError::Unsupported(reason)) => {
                 camera.enter(CameraState::Unsupported { reason });
@@ -70,11 +82,16 @@ struct Supervised<'a> {
     timeline: Timeline,
     /// The bit rate that the viewers asked for last.
     bitrate: Option<crate::media::Bitrate>,
+    idle: Idle,
+    /// When somebody watched, or asked for a picture, for the last time.
+    wanted_at: Instant,
+    resting: bool,
     targets: &'a TargetCell,
     on_event: &'a mut dyn FnMut(CaptureEvent),
 }
 
 impl Supervised<'_> {
+    /// Until the source fails, `stop` is set, or the device shall be closed because nobody watches.
     fn play(&mut self, source: &mut dyn Source, stop: &AtomicBool, pause: &mut Duration) -> Result<(), CaptureError> {
         let mut target = self.bitrate.map(|bitrate| EncoderTarget {
             bitrate: Some(bitrate),
@@ -82,6 +99,16 @@ impl Supervised<'_> {
         });
         let mut skipped = 0;
         while !stop.load(Ordering::Relaxed) {
+            if self.is_unwanted() {
+                if self.idle == Idle::Close {
+                    return Ok(());
+                }
+                if source.rest(self.targets)? {
+                    self.note_resting(true);
+                    continue;
+                }
+            }
+            self.note_resting(false);
             source.wait();
             if let Some(target) = target.take().or_else(|| self.targets.take(Instant::now())) {
                 self.bitrate = target.bitrate.or(self.bitrate);
@@ -115,6 +142,31 @@ impl Supervised<'_> {
         unit.time = self.timeline.stamp(unit.captured);
         (self.on_event)(CaptureEvent::Unit(unit));
         Ok(())
+    }
+
+    /// Whether nobody needs pictures. What the stream is has to be known before: whoever comes is told at once.
+    fn is_unwanted(&mut self) -> bool {
+        let now = Instant::now();
+        if self.targets.is_wanted() {
+            self.wanted_at = now;
+        }
+        let live = matches!(self.state, CameraState::Live { .. });
+        self.idle != Idle::Run && live && now.saturating_duration_since(self.wanted_at) >= LINGER
+    }
+
+    /// Waits until somebody comes.
+    fn sleep(&mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) && self.is_unwanted() {
+            self.note_resting(true);
+            self.targets.wait_for_somebody(REST);
+        }
+    }
+
+    fn note_resting(&mut self, resting: bool) {
+        if resting != self.resting {
+            self.resting = resting;
+            (self.on_event)(CaptureEvent::Resting(resting));
+        }
     }
 
     fn enter(&mut self, state: CameraState) {
@@ -235,13 +287,14 @@ mod tests {
                 }
             }
         };
-        supervise(&mut open, targets, &stop, &mut |event| {
+        supervise(&mut open, Idle::Run, targets, &stop, &mut |event| {
             events.push(match event {
                 CaptureEvent::Unit(unit) => {
                     times.push(unit.time);
                     if unit.key { "K".into() } else { "d".into() }
                 }
                 CaptureEvent::Skipped(pictures) => format!("skipped {pictures}"),
+                CaptureEvent::Resting(resting) => format!("resting {resting}"),
                 CaptureEvent::State(CameraState::Starting) => "starting".into(),
                 CaptureEvent::State(CameraState::Live { format, .. }) => format!("live {}", format.width),
                 CaptureEvent::State(CameraState::Lost { reason }) => format!("lost: {reason}"),

@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::url::{BrokerChoice, IceUrl, PageUrl};
 use super::value::{DeviceName, Gop, HostName, LogFilter, PageAddress, Size, SourceKind, StreamName, Switch, Text, UserName, Whole};
-use super::{Listen, Readers, TransportPolicy};
+use super::{Idle, Listen, Readers, TransportPolicy};
 
 /// A path, and where it stands.
 pub(super) type FilePath = Option<Spanned<Text<PathBuf>>>;
@@ -43,6 +43,7 @@ pub(super) struct CameraTable {
     pub gop_secs: Option<Spanned<Gop>>,
     /// Below 150 kbit/s hardware encoders stall (raspberrypi/rpicam-apps#664).
     pub bitrate_kbps: Option<Whole<150, 50_000>>,
+    pub idle: Option<Text<Idle>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -53,6 +53,19 @@ pub struct Camera {
     pub source: Source,
     /// What the encoder is asked for while no viewer wants less.
     pub bitrate: Bitrate,
+    pub idle: Idle,
+}
+
+/// What a camera does while nobody watches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Idle {
+    /// It goes on.
+    Run,
+    /// Its encoder rests, where it is one of ours.
+    #[default]
+    Rest,
+    /// Its device is closed.
+    Close,
 }
 
 /// `camera.source` and the keys that belong to it.

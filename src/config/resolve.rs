@@ -15,8 +15,8 @@ use super::file::{BrokerTable, CameraTable, File, FilePath, HttpTable, IceServer
 use super::url::BrokerChoice;
 use super::value::{Gop, Size, SourceKind, Switch, Text};
 use super::{
-    Broker, BrokerScheme, BrokerUrl, Camera, Config, Device, Environment, Http, IceServer, Limits, Listen, Log, Network, Readers, Secret,
-    Source, TransportPolicy,
+    Broker, BrokerScheme, BrokerUrl, Camera, Config, Device, Environment, Http, IceServer, Idle, Limits, Listen, Log, Network, Readers,
+    Secret, Source, TransportPolicy,
 };
 use crate::media::Bitrate;
 
@@ -182,6 +182,7 @@ impl<'a> Resolver<'a> {
             name: table.name.map_or_else(|| "camera".to_owned(), |name| name.into_inner().0.0),
             source,
             bitrate: table.bitrate_kbps.map_or(DEFAULT_BITRATE, |rate| Bitrate::kbps(rate.get().into())),
+            idle: table.idle.map_or_else(Idle::default, |Text(idle)| idle),
         })
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::de::{Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::{Listen, Readers, TransportPolicy};
+use super::{Idle, Listen, Readers, TransportPolicy};
 
 /// Something that is written as a string.
 pub(super) trait FromText: Sized {
@@ -231,6 +231,22 @@ impl FromText for SourceKind {
             .into_iter()
             .find(|kind| kind.name() == text)
             .ok_or_else(|| format!("{text:?} is not a kind of camera; write {}", Self::ALLOWED))
+    }
+}
+
+impl FromText for Idle {
+    const ALLOWED: &'static str = "\"rest\", \"close\" or \"run\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "rest" => Ok(Self::Rest),
+            "close" => Ok(Self::Close),
+            "run" => Ok(Self::Run),
+            _ => Err(format!(
+                "{text:?} is nothing that a camera can do while nobody watches; write {}",
+                Self::ALLOWED
+            )),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The one value that flows back from viewers to the encoder.
 
-use std::sync::Mutex;
+use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use super::Bitrate;
@@ -50,11 +50,19 @@ impl KeyFrameGate {
 
 /// Where viewers leave what they want, and the camera's thread picks it up before each picture.
 #[derive(Debug, Default)]
-pub struct TargetCell(Mutex<State>);
+pub struct TargetCell {
+    state: Mutex<State>,
+    /// Rung when somebody comes.
+    somebody: Condvar,
+}
 
 #[derive(Debug, Default)]
 struct State {
     gate: KeyFrameGate,
+    /// Who watches now.
+    watchers: usize,
+    /// Whether somebody came, or asked for a key frame, since the camera's thread looked last.
+    asked: bool,
     bitrate: Option<Bitrate>,
     bitrate_changed: bool,
     key_frames: KeyFrameCounts,
@@ -73,6 +81,36 @@ impl TargetCell {
         let mut state = self.lock();
         state.key_frames.requested += 1;
         state.gate.request();
+        state.asked = true;
+        self.somebody.notify_all();
+    }
+
+    /// Somebody watches, until [`TargetCell::leave`].
+    pub fn come(&self) {
+        let mut state = self.lock();
+        state.watchers += 1;
+        state.asked = true;
+        self.somebody.notify_all();
+    }
+
+    /// Somebody who has come watches no longer.
+    pub fn leave(&self) {
+        let mut state = self.lock();
+        state.watchers = state.watchers.saturating_sub(1);
+    }
+
+    /// Whether pictures are for anybody: somebody watches, or was here since this was asked last.
+    pub fn is_wanted(&self) -> bool {
+        let mut state = self.lock();
+        std::mem::take(&mut state.asked) || state.watchers > 0
+    }
+
+    /// Waits until somebody comes or asks for a key frame, at most for `patience`.
+    pub fn wait_for_somebody(&self, patience: Duration) {
+        let state = self.lock();
+        let nobody = |state: &mut State| !state.asked && state.watchers == 0;
+        // Poisoned or not: whoever waited looks again.
+        drop(self.somebody.wait_timeout_while(state, patience, nobody));
     }
 
     /// What was asked for so far.
@@ -107,7 +145,7 @@ impl TargetCell {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -136,6 +174,37 @@ mod tests {
             forwarded: 3,
         };
         assert_eq!(cell.key_frames(), counts);
+    }
+
+    #[test]
+    fn pictures_are_wanted_while_somebody_watches_and_once_after_somebody_asked() {
+        let cell = TargetCell::default();
+        assert!(!cell.is_wanted(), "nobody was ever here");
+        cell.request_key_frame();
+        assert!(cell.is_wanted() && !cell.is_wanted());
+        cell.come();
+        cell.come();
+        cell.leave();
+        assert!(cell.is_wanted() && cell.is_wanted(), "one of two is still there");
+        cell.leave();
+        assert!(!cell.is_wanted());
+        cell.leave();
+        cell.come();
+        assert!(cell.is_wanted(), "one who left twice takes nobody's place");
+    }
+
+    #[test]
+    fn who_waits_for_somebody_is_woken_at_once() {
+        let cell = TargetCell::default();
+        let began = Instant::now();
+        cell.wait_for_somebody(Duration::from_millis(20));
+        assert!(began.elapsed() >= Duration::from_millis(20));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| cell.wait_for_somebody(Duration::from_secs(600)));
+            cell.request_key_frame();
+            waiting.join().expect("it was woken");
+        });
+        assert!(began.elapsed() < Duration::from_secs(60));
     }
 
     #[test]

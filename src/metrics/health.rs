@@ -68,6 +68,7 @@ fn silence(stream: &super::Stream) -> Option<String> {
     let name = &stream.name;
     let what = match stream.age {
         Some(age) if age < SILENT => return None,
+        Some(_) if stream.figures.resting && stream.trouble.is_none() => return None,
         Some(age) => format!("the camera `{name}` has shown no picture for {} s", age.as_secs()),
         None => format!("the camera `{name}` has not shown a picture yet"),
     };

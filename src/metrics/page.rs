@@ -97,6 +97,11 @@ impl Snapshot {
             })
         });
         page.gauge("peercam_camera_state", "1 for the state in which the camera is.", states)?;
+        page.gauge(
+            "peercam_camera_resting",
+            "1 while no pictures are made because nobody watches.",
+            each(|stream| u64::from(stream.figures.resting)),
+        )?;
         let ages = self
             .streams
             .iter()

@@ -1,6 +1,6 @@
 //! The kernel's video devices: a streaming queue of our own beneath crate `v4l`'s device, formats and controls.
 //!
-//! The only home of `unsafe` in this program. What the kernel fills in is read here with care: names may be cut in the middle
+//! The home of `unsafe` in this program. What the kernel fills in is read here with care: names may be cut in the middle
 //! of a character, and enumerations may hold values newer than this program; `v4l`'s own readers panic on both, so
 //! capabilities, formats and control descriptions are read by [`Device`] itself.
 #![allow(unsafe_code, reason = "ioctl, mmap and poll on device nodes; every block says why it is sound")]
