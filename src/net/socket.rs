@@ -25,6 +25,8 @@ pub struct MediaSocket {
     socket: UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
+    /// What the kernel said when the socket was bound. The crate's own figure falls to 1 for ever after one refusal, whatever it was about.
+    max_segments: usize,
 }
 
 /// One datagram as it came.
@@ -52,7 +54,13 @@ impl MediaSocket {
         let socket: UdpSocket = socket.into();
         let state = UdpSocketState::new((&socket).into())?;
         let local = socket.local_addr()?;
-        Ok(Self { socket, state, local })
+        let max_segments = state.max_gso_segments();
+        Ok(Self {
+            socket,
+            state,
+            local,
+            max_segments,
+        })
     }
 
     /// The bound address; its IP may be unspecified.
@@ -67,7 +75,7 @@ impl MediaSocket {
 
     /// How many datagrams one call may send.
     pub fn max_segments(&self) -> usize {
-        self.state.max_gso_segments()
+        self.max_segments
     }
 
     /// Sends `bytes` as datagrams of `segment` bytes each but for the last, from `source`.

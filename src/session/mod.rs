@@ -514,10 +514,15 @@ impl Session {
                 self.give_up = None;
                 outbox.events.push(Event::Connected);
             }
-            str0m::Event::IceConnectionStateChange(IceConnectionState::Disconnected) => {
-                self.give_up = Some((self.now + LOST_TIME, Ending::PathLost, "the network path to the viewer was lost"));
+            str0m::Event::IceConnectionStateChange(IceConnectionState::Connected | IceConnectionState::Completed) if self.connected => {
+                self.give_up = None;
             }
-            str0m::Event::IceConnectionStateChange(_) if self.connected => self.give_up = None,
+            // Checking counts too: after a restart whose viewer is never heard it would go on for ever.
+            str0m::Event::IceConnectionStateChange(_) if self.connected => {
+                let until = self.now + LOST_TIME;
+                self.give_up
+                    .get_or_insert((until, Ending::PathLost, "the network path to the viewer was lost"));
+            }
             // Sound that was offered beside it is told too, although the answer rejects it.
             str0m::Event::MediaAdded(added) if added.kind == MediaKind::Video && self.media.is_none() => {
                 let pt = self.rtc.media(added.mid).and_then(|media| media.remote_pts().first().copied());

@@ -22,6 +22,17 @@ fn a_viewer_whose_path_is_lost_is_given_up_in_the_end() {
 }
 
 #[test]
+fn a_viewer_that_restarts_and_is_never_heard_again_is_given_up_too() {
+    let mut pair = Pair::connected(Duration::from_millis(5));
+    // As a browser writes it that hides its addresses: the device has nobody to check.
+    let hidden = |sdp: &str| -> String { sdp.split_inclusive('\n').filter(|line| !line.starts_with("a=candidate")).collect() };
+    pair.restart_with(hidden).expect("the viewer's own restart is accepted");
+    pair.cut();
+    pair.run_until(Duration::from_secs(60), |pair| pair.device.is_closed());
+    assert_eq!(pair.device.ending(), Some(Ending::PathLost));
+}
+
+#[test]
 fn a_viewer_that_never_comes_is_given_up_after_15_seconds() {
     let mut pair = Pair::new(Duration::from_millis(5));
     pair.cut();

@@ -296,11 +296,16 @@ impl Pair {
 
     /// Restarts ICE from the viewer's side.
     pub fn restart(&mut self) -> Result<(), RpcError> {
+        self.restart_with(str::to_owned)
+    }
+
+    /// The same with an offer that is not quite what the viewer's stack wrote.
+    pub fn restart_with(&mut self, edit: impl Fn(&str) -> String) -> Result<(), RpcError> {
         let mut change = self.viewer.sdp_api();
         change.ice_restart(true);
         let (offer, pending) = change.apply().expect("a restart is a change");
         let mut outbox = Outbox::default();
-        let answer = self.device.restart(&offer.to_sdp_string(), self.now, &mut outbox)?;
+        let answer = self.device.restart(&edit(&offer.to_sdp_string()), self.now, &mut outbox)?;
         self.collect(outbox);
         let answer = str0m::change::SdpAnswer::from_sdp_string(&answer).expect("an answer");
         self.viewer.sdp_api().accept_answer(pending, answer).expect("the answer fits");

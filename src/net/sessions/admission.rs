@@ -8,6 +8,9 @@ use crate::media::Bitrate;
 use crate::protocol::{ErrorCode, Offer, OfferReply, PeerId, Role, RpcError};
 use crate::session::{Ending, Session, Setup, WallClock};
 
+/// ICE user names by which a session is found: its own, and the one it had before a restart.
+const UFRAGS: usize = 2;
+
 impl Sessions {
     pub(super) fn accept(&mut self, peer: PeerId, role: Role, offer: &Offer, clock: &WallClock) -> Result<(u64, OfferReply), RpcError> {
         let (hub, bitrate) = self.stream(offer.stream.as_deref())?;
@@ -23,10 +26,11 @@ impl Sessions {
             .iter()
             .find(|(_, slot)| *slot.session.peer() == peer)
             .map(|(key, _)| *key);
-        if let Some(key) = earlier {
-            self.close(key, Ending::Replaced, "the viewer opened a new session", clock);
+        // Its own seat will do for the new session.
+        let seated = earlier.and_then(|key| self.slots.get(&key)).is_some_and(|slot| slot.seat.is_some());
+        if !seated {
+            self.make_room(clock)?;
         }
-        self.make_room(clock)?;
         let id = random_id()?;
         let setup = Setup {
             id: &id,
@@ -39,6 +43,10 @@ impl Sessions {
             locals: &self.locals,
         };
         let (mut session, sdp) = Session::accept(setup, &offer.sdp, clock.instant)?;
+        // Not before: an offer that is refused ends nothing.
+        if let Some(key) = earlier {
+            self.close(key, Ending::Replaced, "the viewer opened a new session", clock);
+        }
         // Asked for now, the key frame is there when the connection is.
         drop(hub.subscribe(clock.instant));
         let key = self.next_key;
@@ -76,8 +84,16 @@ impl Sessions {
             self.by_address.remove(&address);
         }
         let ufrag = slot.session.ufrag();
-        slot.ufrags.push(ufrag.clone());
-        self.by_ufrag.insert(ufrag, key);
+        // An offer of the same name is no restart.
+        if !slot.ufrags.contains(&ufrag) {
+            slot.ufrags.push(ufrag.clone());
+            self.by_ufrag.insert(ufrag, key);
+        }
+        // Checks under the one before may still be on their way.
+        let old = slot.ufrags.len().saturating_sub(UFRAGS);
+        for ufrag in slot.ufrags.drain(..old) {
+            self.by_ufrag.remove(&ufrag);
+        }
         self.figures.counted.restarted += 1;
         self.settle(key, clock);
         Ok((

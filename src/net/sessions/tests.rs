@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::media::{Bitrate, StreamFormat};
-use crate::protocol::{Offer, Playout, Role};
+use crate::protocol::{Offer, OfferReply, Playout, Role};
 
 const OFFER: &str = include_str!("../../../fuzz/seeds/offer/browser.sdp");
 
@@ -39,22 +39,25 @@ fn sessions(notices: usize) -> (Sessions, Receiver<Notice>, WallClock) {
     (Sessions::new(shared, vec![local], Arc::default()), receiver, clock)
 }
 
-fn open(sessions: &mut Sessions, peer: &str, clock: &WallClock) -> u64 {
-    let (reply, mut answer) = oneshot::channel();
-    let command = Command::Offer {
+fn offer(peer: &str, sdp: &str, session: Option<String>, reply: oneshot::Sender<Result<OfferReply, RpcError>>) -> Command {
+    Command::Offer {
         peer: PeerId::parse(peer).expect("a name"),
         role: Role::View,
         offer: Offer {
             nonce: String::new(),
             expires_ms: 0,
-            sdp: OFFER.to_owned(),
-            session: None,
+            sdp: sdp.to_owned(),
+            session,
             stream: None,
             playout: Playout::Realtime,
         },
         reply,
-    };
-    let keys = sessions.command(command, clock);
+    }
+}
+
+fn open(sessions: &mut Sessions, peer: &str, clock: &WallClock) -> u64 {
+    let (reply, mut answer) = oneshot::channel();
+    let keys = sessions.command(offer(peer, OFFER, None, reply), clock);
     answer.try_recv().expect("an answer").expect("the offer is good");
     keys[0]
 }
@@ -82,6 +85,38 @@ fn a_viewer_with_too_many_addresses_is_known_by_the_first_ones_and_the_rest_is_c
     }
     assert_eq!(sessions.by_address.len(), MAX_ADDRESSES);
     assert_eq!(sessions.figures().counted.addresses_refused, 8);
+}
+
+#[test]
+fn an_offer_that_is_refused_ends_nothing() {
+    let (mut sessions, _waiting, clock) = sessions(16);
+    let key = open(&mut sessions, "alice", &clock);
+    let (reply, mut answer) = oneshot::channel();
+    sessions.command(offer("alice", "v=0\r\nnothing", None, reply), &clock);
+    answer.try_recv().expect("an answer").expect_err("that is no offer");
+    assert!(sessions.slots.contains_key(&key), "alice's session goes on");
+}
+
+#[test]
+fn restarts_without_end_leave_nothing_behind() {
+    let (mut sessions, _waiting, clock) = sessions(16);
+    let key = open(&mut sessions, "alice", &clock);
+    let id = sessions.slots[&key].id.clone();
+    let ufrag = OFFER
+        .lines()
+        .find_map(|line| line.strip_prefix("a=ice-ufrag:"))
+        .expect("an offer has one");
+    for number in 0..100 {
+        let (reply, mut answer) = oneshot::channel();
+        let sdp = OFFER.replace(&format!("a=ice-ufrag:{ufrag}"), &format!("a=ice-ufrag:again{number}"));
+        sessions.command(offer("alice", &sdp, Some(id.clone()), reply), &clock);
+        let (reply, _) = oneshot::channel();
+        sessions.command(offer("alice", &sdp, Some(id.clone()), reply), &clock);
+        answer.try_recv().expect("an answer").expect("the same viewer restarts");
+    }
+    assert_eq!(sessions.figures().counted.restarted, 200, "each of them twice");
+    let slot = &sessions.slots[&key];
+    assert_eq!((slot.ufrags.len(), sessions.by_ufrag.len()), (2, 2));
 }
 
 fn closed(figures: &Figures, ending: Ending) -> u64 {
