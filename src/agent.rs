@@ -250,13 +250,8 @@ pub async fn run(path: &Path, started: config::Started) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let mut reload = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
     let mut every = tokio::time::interval(CONFIG_EVERY);
-    let mut watch = config::Watch::new(path.to_owned(), started.config.clone(), started.bad.as_ref());
-    let mut running = started.config.clone();
-    let mut agent = Agent::start(started.config).await?;
-    if let Some(error) = started.bad {
-        tracing::error!("the configuration is bad, running the last good one:\n{error}");
-        agent.set_config_error(Some(error.summary()));
-    }
+    let mut watch = config::Watch::new(path.to_owned(), &started);
+    let (mut agent, mut running) = first_agent(started, &mut watch).await?;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -283,6 +278,7 @@ pub async fn run(path: &Path, started: config::Started) -> anyhow::Result<()> {
                 agent.stop_because("the device starts anew with another configuration").await;
                 agent = match Agent::start((*config).clone()).await {
                     Ok(agent) => {
+                        watch.keep();
                         running = *config;
                         agent
                     }
@@ -300,6 +296,28 @@ pub async fn run(path: &Path, started: config::Started) -> anyhow::Result<()> {
     tracing::info!("stopping");
     agent.stop().await;
     Ok(())
+}
+
+/// Runs what was read, or the last good configuration where that can't run; with the configuration in force.
+async fn first_agent(started: config::Started, watch: &mut config::Watch) -> anyhow::Result<(Agent, Config)> {
+    let error = match Agent::start(started.config.clone()).await {
+        Ok(agent) => {
+            watch.keep();
+            if let Some(error) = started.bad {
+                tracing::error!("the configuration is bad, running the last good one:\n{error}");
+                agent.set_config_error(Some(error.summary()));
+            }
+            return Ok((agent, started.config));
+        }
+        Err(error) => error,
+    };
+    let Some(last_good) = watch.fall_back() else { return Err(error) };
+    let sentence = format!("{error:#}");
+    tracing::error!(error = sentence, "the configuration can't run, running the last good one");
+    // What stood in the way may be in the way of both.
+    let agent = Agent::start(last_good.clone()).await.map_err(|_| error)?;
+    agent.set_config_error(Some(sentence));
+    Ok((agent, last_good))
 }
 
 fn announcement(config: &Config, device: DeviceInfo) -> Announcement {

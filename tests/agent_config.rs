@@ -112,3 +112,32 @@ fn a_first_start_with_a_bad_file_ends_with_the_place_and_the_reason() {
     assert_eq!(ended.status.code(), Some(1));
     assert!(says_where(&json!(ended.log)), "{}", ended.log);
 }
+
+#[test]
+fn a_configuration_that_can_not_run_is_not_kept_and_the_last_one_that_ran_starts_again() {
+    let broker = Broker::start();
+    let mut device = Device::online(&broker);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("bound").port();
+    let bad = device
+        .config()
+        .replace("http.listen = \"off\"", &format!("http.listen = \"127.0.0.1:{port}\""));
+    assert_ne!(bad, device.config());
+    device.configure(&bad);
+    device.process().signal("HUP");
+    let mut watcher = Peer::watcher(broker.address);
+    let why = |status: &Value| {
+        status["config_error"]
+            .as_str()
+            .is_some_and(|why| why.contains("is the port taken?"))
+    };
+    let (_, first) = watcher.status("the status tells why", SOON, |status| {
+        why(status) && status["streams"][0]["state"] == "live"
+    });
+    // A power cut.
+    device.take_process().kill();
+    device.start();
+    watcher.status("it runs again, and tells why", SOON, |status| {
+        status["boot"] != first["boot"] && status["streams"][0]["state"] == "live" && why(status)
+    });
+}

@@ -315,12 +315,13 @@ fn what_is_refused_is_counted_with_its_reason() {
 #[test]
 fn a_client_that_asks_without_end_fills_limits_that_are_counted() {
     let broker = Broker::start();
-    let (device, server) = online(&broker);
+    let (mut device, server) = online(&broker);
     let mallory = device.peer(broker.address, "mallory");
+    let id = device.id().to_owned();
     let flood = |names: u32, each: u32, payload: &dyn Fn(u32) -> String| {
         for number in 0..each {
             for name in 0..names {
-                let topic = format!("peercam/v1/{}/from/flood-{name}", device.id());
+                let topic = format!("peercam/v1/{id}/from/flood-{name}");
                 mallory.publish(&topic, payload(number), PublishOptions::at_most_once());
             }
         }
@@ -333,10 +334,14 @@ fn a_client_that_asks_without_end_fills_limits_that_are_counted() {
             round += 1;
             // Of 256 peers who owe at once only who takes 8,000 messages a second hears: so these have no reply.
             let quick = sample.contains("unmetered");
+            // All of them wait when it wakes up, however busy this machine is.
+            device.process().signal("STOP");
             flood(names, each, &|number| match quick {
                 true => json!({ "jsonrpc": "2.0", "method": "x" }).to_string(),
                 false => hello(round * 1_000 + number),
             });
+            std::thread::sleep(Duration::from_millis(500));
+            device.process().signal("CONT");
             std::thread::sleep(Duration::from_millis(500));
             Some(Scrape::of(server).value(sample)).filter(|value| *value > 0.0)
         });

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use axum::http::Uri;
-use peercam::config::{self, BrokerScheme, BrokerUrl, Check, Started, Watch};
+use peercam::config::{self, BrokerScheme, BrokerUrl, Check, Watch};
 use peercam::identity;
 use tempfile::TempDir;
 
@@ -72,21 +72,25 @@ pub fn start(bytes: &[u8]) {
     fs::write(state.join("last-good.toml"), &kept).expect("a file");
     let on_disk = || fs::read(state.join("last-good.toml")).expect("a file");
     match config::start(&path) {
-        Ok(Started { config, bad: None }) => {
-            assert_eq!(Some(&config), good.as_ref(), "something else runs than what the file says");
+        Ok(started) if started.bad.is_none() => {
+            assert_eq!(Some(&started.config), good.as_ref(), "something else runs than what the file says");
+            assert!(on_disk() == kept, "a configuration was kept before it ran");
+            let mut watch = Watch::new(path, &started);
+            watch.keep();
             assert!(on_disk() == file, "a good configuration was not kept");
-            let mut watch = Watch::new(path, config, None);
             assert!(matches!(watch.check_now(), Check::Unchanged), "nothing has changed");
         }
-        Ok(Started { config, bad: Some(error) }) => {
-            assert!(good.is_none(), "a good file was not taken: {error}");
+        Ok(started) => {
+            assert!(good.is_none(), "a good file was not taken: {:?}", started.bad);
             assert_eq!(
-                Some(&config),
+                Some(&started.config),
                 last_good.as_ref(),
                 "something else runs than the last good configuration"
             );
             assert!(on_disk() == kept, "the last good configuration was overwritten by a bad one");
-            let mut watch = Watch::new(path, config, Some(&error));
+            let mut watch = Watch::new(path, &started);
+            watch.keep();
+            assert!(on_disk() == kept, "what was not read from the file was kept");
             assert!(matches!(watch.check_now(), Check::Unchanged), "the same mistake was told twice");
         }
         Err(error) => {

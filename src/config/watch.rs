@@ -27,21 +27,40 @@ pub enum Check {
 pub struct Watch {
     path: PathBuf,
     current: Config,
+    /// What `current` was read from, until it is kept.
+    text: Option<String>,
     bad: Option<String>,
 }
 
 impl Watch {
-    /// Watches `path`, where `current` is in force; `bad` is what is wrong with the file, if `current` did not come from it.
+    /// Watches `path`, from which `started` was read.
     #[must_use]
-    pub fn new(path: PathBuf, current: Config, bad: Option<&ConfigError>) -> Self {
+    pub fn new(path: PathBuf, started: &Started) -> Self {
         Self {
             path,
-            current,
-            bad: bad.map(ToString::to_string),
+            current: started.config.clone(),
+            text: started.text.clone(),
+            bad: started.bad.as_ref().map(ToString::to_string),
         }
     }
 
-    /// The configuration in force: the last good one.
+    /// The configuration that was read last runs: it is kept on disk as the last good one.
+    pub fn keep(&mut self) {
+        let Some(text) = self.text.take() else { return };
+        let state_dir = &self.current.device.state_dir;
+        if let Err(error) = save_last_good(state_dir, &text) {
+            tracing::warn!(%error, state_dir = %state_dir.display(), "the last good configuration could not be kept");
+        }
+    }
+
+    /// The last good configuration, for when the one that was read last is without a mistake and can't run all the same.
+    #[must_use]
+    pub fn fall_back(&self) -> Option<Config> {
+        let text = load_last_good(&self.current.device.state_dir)?;
+        parse(&text, &self.path).ok().filter(|config| *config != self.current)
+    }
+
+    /// The configuration that was read last without a mistake.
     #[must_use]
     pub fn current(&self) -> &Config {
         &self.current
@@ -53,8 +72,7 @@ impl Watch {
         self.bad.as_deref()
     }
 
-    /// Reads the file, and the secrets it names, and compares contents: a new time stamp alone is no change. A good change is
-    /// kept on disk as the last good one.
+    /// Reads the file, and the secrets it names, and compares contents: a new time stamp alone is no change.
     pub fn check_now(&mut self) -> Check {
         let read = read(&self.path).and_then(|text| parse(&text, &self.path).map(|config| (config, text)));
         match read {
@@ -63,7 +81,7 @@ impl Watch {
                 if config == self.current && !was_bad {
                     return Check::Unchanged;
                 }
-                keep(&config, &text);
+                self.text = Some(text);
                 self.current = config.clone();
                 Check::Changed(Box::new(config))
             }
@@ -84,6 +102,8 @@ impl Watch {
 pub struct Started {
     /// What to run.
     pub config: Config,
+    /// What it was read from, unless it is the last good one already.
+    pub text: Option<String>,
     /// Why this is the last good configuration and not what the file says.
     pub bad: Option<ConfigError>,
 }
@@ -96,8 +116,8 @@ pub fn start(path: &Path) -> Result<Started, ConfigError> {
     let (text, error) = match read(path) {
         Ok(text) => match parse(&text, path) {
             Ok(config) => {
-                keep(&config, &text);
-                return Ok(Started { config, bad: None });
+                let text = Some(text);
+                return Ok(Started { config, text, bad: None });
             }
             Err(error) => (text, error),
         },
@@ -109,15 +129,12 @@ pub fn start(path: &Path) -> Result<Started, ConfigError> {
     };
     let state_dir = state_dir_hint(&text);
     match load_last_good(&state_dir).map(|text| parse(&text, path)) {
-        Some(Ok(config)) => Ok(Started { config, bad: Some(error) }),
+        Some(Ok(config)) => Ok(Started {
+            config,
+            text: None,
+            bad: Some(error),
+        }),
         Some(Err(_)) | None => Err(error),
-    }
-}
-
-fn keep(config: &Config, text: &str) {
-    let state_dir = &config.device.state_dir;
-    if let Err(error) = save_last_good(state_dir, text) {
-        tracing::warn!(%error, state_dir = %state_dir.display(), "the last good configuration could not be kept");
     }
 }
 
@@ -174,6 +191,12 @@ mod tests {
             self.folder.path().join("state")
         }
 
+        /// What a start does whose configuration runs.
+        fn run(&self) {
+            let started = start(&self.file()).expect("good");
+            Watch::new(self.file(), &started).keep();
+        }
+
         fn write(&self, rest: &str) {
             let text = format!("device.state_dir = \"{}\"\n{rest}", self.state().display());
             fs::write(self.file(), text).expect("a file");
@@ -185,7 +208,7 @@ mod tests {
         let place = Place::new();
         place.write("limits.viewers = 3\n");
         let started = start(&place.file()).expect("good");
-        let mut watch = Watch::new(place.file(), started.config, None);
+        let mut watch = Watch::new(place.file(), &started);
         assert!(matches!(watch.check_now(), Check::Unchanged));
 
         place.write("limits.viewers = 4\n");
@@ -219,7 +242,7 @@ mod tests {
         let password = place.folder.path().join("pw");
         fs::write(&password, "one\n").expect("a password");
         place.write("[broker]\nusername = \"cam\"\npassword_file = \"pw\"\n");
-        let mut watch = Watch::new(place.file(), start(&place.file()).expect("good").config, None);
+        let mut watch = Watch::new(place.file(), &start(&place.file()).expect("good"));
         assert!(matches!(watch.check_now(), Check::Unchanged));
         fs::write(&password, "two\n").expect("a password");
         let Check::Changed(config) = watch.check_now() else {
@@ -232,7 +255,7 @@ mod tests {
     fn a_start_with_a_bad_file_runs_the_last_good_one_and_says_why() {
         let place = Place::new();
         place.write("limits.viewers = 7\n");
-        start(&place.file()).expect("good");
+        place.run();
         let mode = fs::metadata(place.state().join(LAST_GOOD)).expect("kept").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
 
@@ -241,7 +264,7 @@ mod tests {
             let started = start(&place.file()).expect("the last good one");
             assert_eq!(started.config.limits.viewers.get(), 7);
             assert!(started.bad.is_some(), "{broken}");
-            let mut watch = Watch::new(place.file(), started.config, started.bad.as_ref());
+            let mut watch = Watch::new(place.file(), &started);
             assert!(matches!(watch.check_now(), Check::Unchanged), "start-up told this mistake already");
         }
         let latin = [fs::read(place.file()).expect("a file"), b"# K\xfcche\n".to_vec()].concat();
@@ -255,6 +278,22 @@ mod tests {
         fs::remove_dir_all(place.state()).expect("removed");
         let error = start(&place.file()).expect_err("nothing to fall back on");
         assert!(error.to_string().contains("did you mean `broker`?"), "{error}");
+    }
+
+    #[test]
+    fn what_does_not_run_is_not_kept() {
+        let place = Place::new();
+        place.write("limits.viewers = 7\n");
+        place.run();
+        place.write("limits.viewers = 8\n");
+        let mut watch = Watch::new(place.file(), &start(&place.file()).expect("good"));
+        assert_eq!(watch.fall_back().map(|config| config.limits.viewers.get()), Some(7));
+        place.write("limits.viewers = 9\n");
+        assert!(matches!(watch.check_now(), Check::Changed(_)));
+        let kept = || load_last_good(&place.state()).expect("kept");
+        assert!(kept().contains("viewers = 7"), "{}", kept());
+        watch.keep();
+        assert!(kept().contains("viewers = 9") && watch.fall_back().is_none(), "{}", kept());
     }
 
     #[test]

@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::ConnectInfo;
 use axum::http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -155,11 +158,22 @@ fn is_lasting(error: &io::Error) -> bool {
 async fn connection(stream: TcpStream, from: SocketAddr, app: Router, place: Place, mut stop: watch::Receiver<bool>) {
     let _ = stream.set_nodelay(true);
     let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, SEND_TIME_MS);
+    let Place {
+        evicted,
+        answering,
+        _leave,
+    } = place;
     let service = TowerToHyperService::new(app);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(from));
         let answer = hyper::service::Service::call(&service, request.map(Body::new));
-        async move { answer.await as Result<Response<Body>, Infallible> }
+        let answering = Arc::clone(&answering);
+        // Not before there is an answer: a body that never ends keeps no place.
+        async move {
+            answer
+                .await
+                .map(|answer: Response<Body>| answer.map(|body| Answer::begin(body, &answering))) as Result<_, Infallible>
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -169,7 +183,6 @@ async fn connection(stream: TcpStream, from: SocketAddr, app: Router, place: Pla
         .max_buf_size(MAX_BUFFERED)
         .serve_connection(TokioIo::new(stream), service);
     let mut served = std::pin::pin!(served);
-    let Place { evicted, _leave } = place;
     let mut evicted = std::pin::pin!(evicted);
     let mut stopped = std::pin::pin!(async move {
         let _ = stop.wait_for(|stop| *stop).await;
@@ -188,8 +201,9 @@ async fn connection(stream: TcpStream, from: SocketAddr, app: Router, place: Pla
     }
 }
 
-/// Who is connected. When all places are taken, the address that holds most gives up its oldest: so one that takes them all loses
-/// its own, and everybody else goes on.
+/// Who is connected. When all places are taken, the neighbourhood that holds most idle connections gives up its oldest one; only where every
+/// connection is being answered, such as by events, does one of those go. So one that takes all places loses its own, and everybody else
+/// goes on: who has many addresses can open many connections, but keeps a request on none of them for longer than it takes to answer.
 struct Connections {
     most: usize,
     open: Mutex<Open>,
@@ -200,13 +214,23 @@ struct Open {
     next: u64,
     evicted: u64,
     /// Oldest first.
-    places: BTreeMap<u64, (IpAddr, oneshot::Sender<()>)>,
+    places: BTreeMap<u64, Held>,
+}
+
+/// A connection, as the others see it.
+struct Held {
+    neighbourhood: IpAddr,
+    answering: Arc<AtomicUsize>,
+    /// Dropped to end it.
+    _evict: oneshot::Sender<()>,
 }
 
 /// A connection's place.
 struct Place {
     /// Resolves when the place is given to another.
     evicted: oneshot::Receiver<()>,
+    /// Requests on it whose answers are not all sent.
+    answering: Arc<AtomicUsize>,
     _leave: Leave,
 }
 
@@ -240,10 +264,17 @@ impl Connections {
         }
         let number = open.next;
         open.next += 1;
-        let (sender, evicted) = oneshot::channel();
-        open.places.insert(number, (from, sender));
+        let (evict, evicted) = oneshot::channel();
+        let answering = Arc::new(AtomicUsize::new(0));
+        let held = Held {
+            neighbourhood: neighbourhood(from),
+            answering: Arc::clone(&answering),
+            _evict: evict,
+        };
+        open.places.insert(number, held);
         Place {
             evicted,
+            answering,
             _leave: Leave {
                 number,
                 connections: Arc::clone(this),
@@ -258,19 +289,110 @@ impl Connections {
 
 impl Open {
     fn oldest_of_the_greediest(&self) -> Option<u64> {
-        let mut held: HashMap<IpAddr, (usize, u64)> = HashMap::new();
-        for (number, (from, _)) in &self.places {
-            held.entry(*from).or_insert((0, *number)).0 += 1;
+        let oldest_of = |idle: bool| {
+            let mut held: HashMap<IpAddr, (usize, u64)> = HashMap::new();
+            for (number, place) in &self.places {
+                if !idle || place.answering.load(Ordering::Relaxed) == 0 {
+                    held.entry(place.neighbourhood).or_insert((0, *number)).0 += 1;
+                }
+            }
+            let greediest = held.into_values().max_by_key(|(count, oldest)| (*count, u64::MAX - oldest));
+            greediest.map(|(_, oldest)| oldest)
+        };
+        oldest_of(true).or_else(|| oldest_of(false))
+    }
+}
+
+/// An IPv4 address; of an IPv6 address the network, since one host has as many addresses in it as it likes.
+fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+/// An answer's body, which counts as being answered until the last byte is handed over.
+struct Answer {
+    body: Body,
+    answering: Arc<AtomicUsize>,
+}
+
+impl Answer {
+    fn begin(body: Body, answering: &Arc<AtomicUsize>) -> Self {
+        answering.fetch_add(1, Ordering::Relaxed);
+        Self {
+            body,
+            answering: Arc::clone(answering),
         }
-        held.into_values()
-            .max_by_key(|(count, oldest)| (*count, u64::MAX - oldest))
-            .map(|(_, oldest)| oldest)
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.answering.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn stays(place: &mut Place) -> bool {
+        place.evicted.try_recv() == Err(oneshot::error::TryRecvError::Empty)
+    }
+
+    #[test]
+    fn who_listens_stays_when_many_others_come() {
+        let connections = Arc::new(Connections::new(8));
+        let alice = IpAddr::from([192, 0, 2, 1]);
+        let mut events = Connections::enter(&connections, alice);
+        let answer = Answer::begin(Body::empty(), &events.answering);
+        let mut idle = Connections::enter(&connections, alice);
+        let others: Vec<Place> = (0..100)
+            .map(|host| Connections::enter(&connections, [198, 51, 100, host].into()))
+            .collect();
+        assert!(stays(&mut events), "what is being answered stays");
+        assert!(!stays(&mut idle), "who holds two gives up the idle one");
+        drop(answer);
+        let _more: Vec<Place> = (0..8)
+            .map(|host| Connections::enter(&connections, [203, 0, 113, host].into()))
+            .collect();
+        assert!(!stays(&mut events), "when it is answered it is like any other");
+        drop(others);
+    }
+
+    #[test]
+    fn a_network_of_one_host_counts_as_one() {
+        let connections = Arc::new(Connections::new(8));
+        let mut good: Vec<Place> = (1..=3)
+            .map(|host| Connections::enter(&connections, [192, 0, 2, host].into()))
+            .collect();
+        let host = |number: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, number]);
+        let bad: Vec<Place> = (0..100).map(|number| Connections::enter(&connections, host(number))).collect();
+        assert!(good.iter_mut().all(stays));
+        assert_eq!(
+            neighbourhood("::ffff:192.0.2.1".parse().expect("an address")),
+            IpAddr::from([192, 0, 2, 1])
+        );
+        drop(bad);
+    }
 
     #[test]
     fn who_takes_all_places_loses_its_own() {

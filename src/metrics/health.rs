@@ -50,9 +50,9 @@ impl Health {
             let reason = "there is no connection to the broker: who watches goes on, who comes now does not find this device";
             health.note(Verdict::Degraded, reason.to_owned());
         }
-        if snapshot.config_error {
-            let reason = "the configuration file has a mistake, so the last good one is in force; `peercam check` shows it";
-            health.note(Verdict::Degraded, reason.to_owned());
+        if let Some(error) = &snapshot.config_error {
+            let reason = format!("the last good configuration is in force, not the one in the file: {error}");
+            health.note(Verdict::Degraded, reason);
         }
         health
     }
@@ -103,7 +103,7 @@ pub(super) mod tests {
             }),
             carriers: Vec::new(),
             server: None,
-            config_error: false,
+            config_error: None,
             max_viewers: 20,
             process: Process::default(),
         }
@@ -153,7 +153,7 @@ pub(super) mod tests {
                 "broker",
             ),
             (|device| device.broker = None, Verdict::Ok, ""),
-            (|device| device.config_error = true, Verdict::Degraded, "peercam check"),
+            (|device| device.config_error = Some("line 7".into()), Verdict::Degraded, "line 7"),
         ];
         for (change, verdict, words) in cases {
             let mut device = well();
@@ -169,7 +169,7 @@ pub(super) mod tests {
     fn the_worst_counts_and_every_reason_is_told() {
         let mut device = well();
         device.driver = None;
-        device.config_error = true;
+        device.config_error = Some("line 7".into());
         device.streams[0].age = None;
         device.streams[0].trouble = Some("the cable is out".to_owned());
         let health = Health::of(&device);

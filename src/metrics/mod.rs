@@ -52,7 +52,8 @@ struct Snapshot {
     /// Each carrier that is open, by its name.
     carriers: Vec<(&'static str, signaling::Figures)>,
     server: Option<http::Figures>,
-    config_error: bool,
+    /// Why the running configuration is not the one on disk, if it is not.
+    config_error: Option<String>,
     max_viewers: u32,
     process: Process,
 }
@@ -120,7 +121,7 @@ impl Monitor {
                 .map(|(name, counters)| (*name, counters.figures()))
                 .collect(),
             server: self.parts.server.as_ref().map(http::Counters::figures),
-            config_error: self.parts.dispatcher.config_error().is_some(),
+            config_error: self.parts.dispatcher.config_error(),
             max_viewers: self.parts.max_viewers,
             process: Process::read(last.as_ref().map(|known| &known.process)),
         });

@@ -70,7 +70,7 @@ impl Snapshot {
         page.gauge(
             "peercam_config_error",
             "1 while the configuration file is bad and the last good one is in force.",
-            one(u64::from(self.config_error)),
+            one(u64::from(self.config_error.is_some())),
         )?;
         page.gauge(
             "peercam_driver_up",
