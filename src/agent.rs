@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "the composition root gives the parts their clock")]
 
 pub mod doors;
+mod service;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -38,6 +39,7 @@ pub struct Agent {
     page: Option<SocketAddr>,
     dispatcher: Arc<Dispatcher>,
     drivers: Drivers,
+    monitor: Arc<metrics::Monitor>,
     status: watch::Sender<Status>,
     stop: watch::Sender<bool>,
     stop_cameras: Arc<AtomicBool>,
@@ -174,6 +176,7 @@ impl Agent {
             page,
             dispatcher,
             drivers,
+            monitor,
             status,
             stop,
             stop_cameras,
@@ -252,8 +255,14 @@ pub async fn run(path: &Path, started: config::Started) -> anyhow::Result<()> {
     let mut every = tokio::time::interval(CONFIG_EVERY);
     let mut watch = config::Watch::new(path.to_owned(), &started);
     let (mut agent, mut running) = first_agent(started, &mut watch).await?;
+    service::ready();
+    let mut signs = tokio::time::interval(service::every());
     loop {
         tokio::select! {
+            _ = signs.tick() => {
+                service::watch(&agent.monitor.health().await, agent.drivers.viewers());
+                continue;
+            }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             part = agent.failed() => {
@@ -294,6 +303,7 @@ pub async fn run(path: &Path, started: config::Started) -> anyhow::Result<()> {
         }
     }
     tracing::info!("stopping");
+    service::stopping();
     agent.stop().await;
     Ok(())
 }

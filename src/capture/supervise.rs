@@ -147,7 +147,7 @@ impl Supervised<'_> {
     /// Whether nobody needs pictures. What the stream is has to be known before: whoever comes is told at once.
     fn is_unwanted(&mut self) -> bool {
         let now = Instant::now();
-        if self.targets.is_wanted() {
+        if self.targets.is_wanted(now) {
             self.wanted_at = now;
         }
         let live = matches!(self.state, CameraState::Live { .. });

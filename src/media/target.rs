@@ -59,6 +59,8 @@ pub struct TargetCell {
 #[derive(Debug, Default)]
 struct State {
     gate: KeyFrameGate,
+    /// When the camera's thread looked last.
+    looked: Option<Instant>,
     /// Who watches now.
     watchers: usize,
     /// Whether somebody came, or asked for a key frame, since the camera's thread looked last.
@@ -99,9 +101,16 @@ impl TargetCell {
         state.watchers = state.watchers.saturating_sub(1);
     }
 
+    /// When the camera's thread looked last: one that is stuck does not.
+    #[must_use]
+    pub fn looked(&self) -> Option<Instant> {
+        self.lock().looked
+    }
+
     /// Whether pictures are for anybody: somebody watches, or was here since this was asked last.
-    pub fn is_wanted(&self) -> bool {
+    pub fn is_wanted(&self, now: Instant) -> bool {
         let mut state = self.lock();
+        state.looked = Some(now);
         std::mem::take(&mut state.asked) || state.watchers > 0
     }
 
@@ -179,18 +188,19 @@ mod tests {
     #[test]
     fn pictures_are_wanted_while_somebody_watches_and_once_after_somebody_asked() {
         let cell = TargetCell::default();
-        assert!(!cell.is_wanted(), "nobody was ever here");
+        let now = Instant::now();
+        assert!(!cell.is_wanted(now), "nobody was ever here");
         cell.request_key_frame();
-        assert!(cell.is_wanted() && !cell.is_wanted());
+        assert!(cell.is_wanted(now) && !cell.is_wanted(now));
         cell.come();
         cell.come();
         cell.leave();
-        assert!(cell.is_wanted() && cell.is_wanted(), "one of two is still there");
+        assert!(cell.is_wanted(now) && cell.is_wanted(now), "one of two is still there");
         cell.leave();
-        assert!(!cell.is_wanted());
+        assert!(!cell.is_wanted(now));
         cell.leave();
         cell.come();
-        assert!(cell.is_wanted(), "one who left twice takes nobody's place");
+        assert!(cell.is_wanted(now), "one who left twice takes nobody's place");
     }
 
     #[test]

@@ -9,12 +9,18 @@ use super::Snapshot;
 /// A camera that was opened anew has shown a picture by then; one that is plugged in again too.
 const SILENT: Duration = Duration::from_secs(10);
 
+/// A call to a camera's driver takes a second or two at most. One that takes so long never returns.
+const STUCK: Duration = Duration::from_secs(30);
+
 /// What `/healthz` says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Health {
     pub status: Verdict,
     /// A sentence each; none when all is well.
     pub reasons: Vec<String>,
+    /// Whether a part is stuck, so that only a new process helps. A camera that is gone is none: the agent comes back from that by itself.
+    #[serde(skip)]
+    pub stuck: bool,
 }
 
 /// How it goes in one word; the later, the worse.
@@ -33,9 +39,16 @@ impl Health {
         let mut health = Self {
             status: Verdict::Ok,
             reasons: Vec::new(),
+            stuck: false,
         };
         if snapshot.driver.is_none() {
+            health.stuck = true;
             health.note(Verdict::Failing, "the part that speaks to viewers does not answer".to_owned());
+        }
+        for stream in snapshot.streams.iter().filter(|stream| stream.unseen > STUCK) {
+            health.stuck = true;
+            let reason = format!("the camera `{}` does not answer its driver any more", stream.name);
+            health.note(Verdict::Degraded, reason);
         }
         let silent: Vec<String> = snapshot.streams.iter().filter_map(silence).collect();
         let verdict = if silent.len() == snapshot.streams.len() {
@@ -117,6 +130,25 @@ pub(super) mod tests {
             age: age_ms.map(Duration::from_millis),
             figures: crate::hub::Figures::default(),
             key_frames: crate::media::KeyFrameCounts::default(),
+            unseen: Duration::from_millis(33),
+        }
+    }
+
+    #[test]
+    fn only_what_a_new_process_mends_counts_as_stuck() {
+        type Change = fn(&mut Snapshot);
+        let cases: [(Change, bool); 5] = [
+            (|_| {}, false),
+            (|device| device.driver = None, true),
+            (|device| device.streams[0].unseen = Duration::from_secs(31), true),
+            (|device| device.streams[0].unseen = Duration::from_secs(29), false),
+            (|device| device.streams[0].age = Some(Duration::from_secs(86_400)), false),
+        ];
+        for (change, stuck) in cases {
+            let mut device = well();
+            change(&mut device);
+            let health = Health::of(&device);
+            assert_eq!(health.stuck, stuck, "{health:?}");
         }
     }
 

@@ -21,6 +21,7 @@ use crate::net::{self, Drivers};
 use crate::protocol::{Status, StreamState};
 use crate::signaling;
 
+pub use health::{Health, Verdict};
 use process::Process;
 pub use routes::routes;
 
@@ -36,6 +37,7 @@ const REUSE: Duration = Duration::from_millis(200);
 /// Asks the parts, and remembers what they said for a moment.
 pub struct Monitor {
     parts: Parts,
+    started: Instant,
     last: Mutex<Option<Arc<Snapshot>>>,
 }
 
@@ -66,6 +68,8 @@ struct Stream {
     trouble: Option<String>,
     /// How old the newest picture is.
     age: Option<Duration>,
+    /// How long ago the camera's thread gave a sign of life: while it looks for a lost camera, and while it rests, it does so all the time.
+    unseen: Duration,
     figures: hub::Figures,
     key_frames: KeyFrameCounts,
 }
@@ -91,9 +95,15 @@ impl Monitor {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         Self {
+            started: (parts.now)(),
             parts,
             last: Mutex::default(),
         }
+    }
+
+    /// How the agent is doing.
+    pub async fn health(&self) -> Health {
+        Health::of(&*self.snapshot().await)
     }
 
     async fn snapshot(&self) -> Arc<Snapshot> {
@@ -157,6 +167,7 @@ impl Monitor {
                     state: state(hub.name()),
                     trouble: hub.trouble(),
                     age: figures.newest.map(|newest| at.saturating_duration_since(newest)),
+                    unseen: at.saturating_duration_since(hub.target().looked().unwrap_or(self.started)),
                     figures,
                     key_frames: hub.target().key_frames(),
                 }
