@@ -4,126 +4,35 @@
 //! stack is drained until it only waits for a timeout: one mutation, then drain.
 
 mod channel;
+mod events;
 mod figures;
 mod offer;
 mod outbox;
 mod outgoing;
 mod rtc;
+mod seam;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use str0m::bwe::BweKind;
+use str0m::Rtc;
 use str0m::channel::ChannelId;
-use str0m::config::DtlsCert;
-use str0m::media::{MediaKind, Mid, Pt};
+use str0m::media::{Mid, Pt};
 use str0m::net::{Protocol, Receive};
-use str0m::{IceConnectionState, PacerReason, Reason, Rtc};
 
-use crate::media::{AccessUnit, Bitrate, StreamFormat};
+use crate::media::{Bitrate, StreamFormat};
 use crate::protocol::{ErrorCode, Message, PeerId, Playout, Role, RpcError};
 
 pub use figures::{Counts, Ending, SessionFigures};
 pub use outbox::{Datagrams, Outbox, Route, Run};
+pub use seam::{Event, Input, Setup, WallClock};
 
 /// A viewer that has not connected by then never will: browsers give up after about as long.
 const CONNECT_TIME: Duration = Duration::from_secs(15);
 
 /// Candidates taken of a viewer: browsers have a dozen. Each costs a check with every address of ours.
 const MAX_CANDIDATES: usize = 32;
-
-/// How long a lost connection may take to come back, by itself or by an ICE restart.
-const LOST_TIME: Duration = Duration::from_secs(20);
-
-/// How late the stack's housekeeping may come: it is then done with the next picture, and needs no turn of its own.
-const HOUSEKEEPING_SLACK: Duration = Duration::from_millis(20);
-
-/// What a session starts from.
-pub struct Setup<'a> {
-    /// Its name: random, unguessable.
-    pub id: &'a str,
-    /// Whose it is.
-    pub peer: PeerId,
-    /// What they may do.
-    pub role: Role,
-    /// The device's DTLS certificate.
-    pub certificate: &'a DtlsCert,
-    /// What the stream is.
-    pub format: StreamFormat,
-    /// What the encoder is asked for: where the estimate starts.
-    pub bitrate: Bitrate,
-    /// What the viewer prefers.
-    pub playout: Playout,
-    /// This device's addresses, as host candidates.
-    pub locals: &'a [SocketAddr],
-}
-
-/// What can happen to a session.
-#[derive(Debug)]
-pub enum Input<'a> {
-    /// Bytes from the network: from whom, to which of our addresses.
-    Datagram {
-        source: SocketAddr,
-        destination: SocketAddr,
-        bytes: &'a [u8],
-    },
-    /// The time from [`Session::deadline`] has come.
-    Timeout,
-    /// A picture to send; `backlog` more wait behind it.
-    Picture {
-        unit: &'a AccessUnit,
-        payloads: &'a [std::sync::Arc<[u8]>],
-        backlog: u64,
-    },
-    /// A message for the viewer's data channel.
-    Message(&'a Message),
-    /// Candidates of the viewer.
-    Candidates(&'a [String]),
-    /// New addresses of this device.
-    AddressesAdded(&'a [SocketAddr]),
-}
-
-/// What a session tells its driver.
-#[derive(Debug)]
-pub enum Event {
-    /// Media can flow.
-    Connected,
-    /// The viewer can't go on without a key frame (PLI or FIR).
-    KeyFrameWanted,
-    /// The viewer said something on the data channel.
-    Message(Message),
-    /// New local candidates to trickle.
-    Candidates(Vec<String>),
-    /// It is over. The reason is a sentence.
-    Closed(String),
-}
-
-/// The relation of this machine's two clocks at one moment.
-#[derive(Clone, Copy, Debug)]
-pub struct WallClock {
-    /// The monotonic clock.
-    pub instant: Instant,
-    /// The wall clock at that moment.
-    pub wall: SystemTime,
-}
-
-impl WallClock {
-    /// The wall clock's time at `instant`.
-    #[must_use]
-    pub fn at(&self, instant: Instant) -> SystemTime {
-        match instant.checked_duration_since(self.instant) {
-            Some(later) => self.wall + later,
-            None => self.wall - self.instant.duration_since(instant),
-        }
-    }
-
-    fn unix_ms(&self, instant: Instant) -> f64 {
-        self.at(instant)
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0.0, |since| since.as_secs_f64() * 1_000.0)
-    }
-}
 
 /// One viewer's session.
 pub struct Session {
@@ -469,87 +378,6 @@ impl Session {
             .collect();
         if !added.is_empty() {
             outbox.events.push(Event::Candidates(added));
-        }
-    }
-
-    /// Takes everything out of the stack. Events are dealt with only once it is drained, since dealing with one may change it.
-    fn drain(&mut self, outbox: &mut Outbox) {
-        loop {
-            match self.rtc.poll_output() {
-                Ok(str0m::Output::Timeout(at)) => {
-                    self.stack_due = at;
-                    self.next_timeout = if self.can_wait() { at + HOUSEKEEPING_SLACK } else { at };
-                    match self.pending.pop_front() {
-                        Some(event) => self.event(event, outbox),
-                        None => break,
-                    }
-                }
-                Ok(str0m::Output::Transmit(transmit)) => {
-                    let route = Route {
-                        source: transmit.source,
-                        destination: transmit.destination,
-                    };
-                    outbox.datagrams.push(route, &transmit.contents);
-                }
-                Ok(str0m::Output::Event(event)) => self.pending.push_back(event),
-                Err(error) => return self.finish(Ending::Failed, format!("the connection failed: {error}"), outbox),
-            }
-        }
-        if !self.rtc.is_alive() {
-            self.finish(Ending::ViewerLeft, "the viewer left".into(), outbox);
-        }
-    }
-
-    /// Whether what the stack wants the time for is only to look at its estimate and its empty queue.
-    fn can_wait(&self) -> bool {
-        let reason = self.rtc.last_timeout_reason();
-        let housekeeping = matches!(reason, Reason::BweDelayControl | Reason::Pacer(PacerReason::Handle));
-        housekeeping && self.connected && !self.narrow
-    }
-
-    fn event(&mut self, event: str0m::Event, outbox: &mut Outbox) {
-        match event {
-            str0m::Event::Connected => {
-                self.connected = true;
-                self.give_up = None;
-                outbox.events.push(Event::Connected);
-            }
-            str0m::Event::IceConnectionStateChange(IceConnectionState::Connected | IceConnectionState::Completed) if self.connected => {
-                self.give_up = None;
-            }
-            // Checking counts too: after a restart whose viewer is never heard it would go on for ever.
-            str0m::Event::IceConnectionStateChange(_) if self.connected => {
-                let until = self.now + LOST_TIME;
-                self.give_up
-                    .get_or_insert((until, Ending::PathLost, "the network path to the viewer was lost"));
-            }
-            // Sound that was offered beside it is told too, although the answer rejects it.
-            str0m::Event::MediaAdded(added) if added.kind == MediaKind::Video && self.media.is_none() => {
-                let pt = self.rtc.media(added.mid).and_then(|media| media.remote_pts().first().copied());
-                self.media = pt.map(|pt| (added.mid, pt));
-                rtc::bound_rtx(&mut self.rtc, added.mid);
-                self.pace();
-            }
-            str0m::Event::KeyframeRequest(_) => outbox.events.push(Event::KeyFrameWanted),
-            str0m::Event::EgressBitrateEstimate(BweKind::Twcc { estimate, .. }) => {
-                self.figures.estimate = Some(Bitrate::bps(estimate.as_u64()));
-                self.pace();
-            }
-            str0m::Event::ChannelOpen(id, label) if label == "control" => self.channel = Some(id),
-            str0m::Event::ChannelData(data) if Some(data.id) == self.channel => match Message::parse(&data.data) {
-                Ok(message) => outbox.events.push(Event::Message(message)),
-                Err(reply) => {
-                    let _ = self.say(&Message::Reply(*reply));
-                }
-            },
-            str0m::Event::ChannelClose(id) if Some(id) == self.channel => self.channel = None,
-            str0m::Event::PeerStats(stats) => {
-                self.figures.note_peer(&stats);
-                self.note_stats(&stats);
-            }
-            str0m::Event::MediaEgressStats(stats) => self.figures.note_stream(&stats),
-            str0m::Event::Closed => self.finish(Ending::ViewerLeft, "the viewer left".into(), outbox),
-            _ => {}
         }
     }
 }

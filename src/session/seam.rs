@@ -1,0 +1,95 @@
+//! What goes into a session, and what comes out of it.
+
+use std::net::SocketAddr;
+use std::time::{Instant, SystemTime};
+
+use str0m::config::DtlsCert;
+
+use crate::media::{AccessUnit, Bitrate, StreamFormat};
+use crate::protocol::{Message, PeerId, Playout, Role};
+
+/// What a session starts from.
+pub struct Setup<'a> {
+    /// Its name: random, unguessable.
+    pub id: &'a str,
+    /// Whose it is.
+    pub peer: PeerId,
+    /// What they may do.
+    pub role: Role,
+    /// The device's DTLS certificate.
+    pub certificate: &'a DtlsCert,
+    /// What the stream is.
+    pub format: StreamFormat,
+    /// What the encoder is asked for: where the estimate starts.
+    pub bitrate: Bitrate,
+    /// What the viewer prefers.
+    pub playout: Playout,
+    /// This device's addresses, as host candidates.
+    pub locals: &'a [SocketAddr],
+}
+
+/// What can happen to a session.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// Bytes from the network: from whom, to which of our addresses.
+    Datagram {
+        source: SocketAddr,
+        destination: SocketAddr,
+        bytes: &'a [u8],
+    },
+    /// The time from [`Session::deadline`] has come.
+    Timeout,
+    /// A picture to send; `backlog` more wait behind it.
+    Picture {
+        unit: &'a AccessUnit,
+        payloads: &'a [std::sync::Arc<[u8]>],
+        backlog: u64,
+    },
+    /// A message for the viewer's data channel.
+    Message(&'a Message),
+    /// Candidates of the viewer.
+    Candidates(&'a [String]),
+    /// New addresses of this device.
+    AddressesAdded(&'a [SocketAddr]),
+}
+
+/// What a session tells its driver.
+#[derive(Debug)]
+pub enum Event {
+    /// Media can flow.
+    Connected,
+    /// The viewer can't go on without a key frame (PLI or FIR).
+    KeyFrameWanted,
+    /// The viewer said something on the data channel.
+    Message(Message),
+    /// New local candidates to trickle.
+    Candidates(Vec<String>),
+    /// It is over. The reason is a sentence.
+    Closed(String),
+}
+
+/// The relation of this machine's two clocks at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct WallClock {
+    /// The monotonic clock.
+    pub instant: Instant,
+    /// The wall clock at that moment.
+    pub wall: SystemTime,
+}
+
+impl WallClock {
+    /// The wall clock's time at `instant`.
+    #[must_use]
+    pub fn at(&self, instant: Instant) -> SystemTime {
+        match instant.checked_duration_since(self.instant) {
+            Some(later) => self.wall + later,
+            None => self.wall - self.instant.duration_since(instant),
+        }
+    }
+
+    pub(super) fn unix_ms(&self, instant: Instant) -> f64 {
+        self.at(instant)
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0.0, |since| since.as_secs_f64() * 1_000.0)
+    }
+}
