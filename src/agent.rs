@@ -1,6 +1,7 @@
 //! The composition root: builds the parts, wires their channels, supervises them, drains them.
 #![expect(clippy::disallowed_methods, reason = "the composition root gives the parts their clock")]
 
+mod cameras;
 pub mod doors;
 mod service;
 
@@ -15,7 +16,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use self::doors::{Doors, Speaker};
-use crate::capture::{self, CameraState, CaptureEvent};
 use crate::config::{self, Config, TransportPolicy};
 use crate::control::{Announcement, Dispatcher};
 use crate::hub::Hub;
@@ -123,7 +123,7 @@ impl Agent {
         let monitor = Arc::new(metrics::Monitor::new(parts));
         let stop_cameras = Arc::new(AtomicBool::new(false));
         for (camera, hub) in config.cameras.iter().zip(&hubs) {
-            start_camera(
+            cameras::start(
                 camera.clone(),
                 Arc::clone(hub),
                 drivers.clone(),
@@ -382,70 +382,4 @@ fn watch_thread(name: &'static str, thread: std::thread::JoinHandle<()>, ended: 
         })
         .with_context(|| format!("watching the {name} thread"))?;
     Ok(())
-}
-
-fn start_camera(
-    camera: config::Camera,
-    hub: Arc<Hub>,
-    drivers: Drivers,
-    status: watch::Sender<Status>,
-    stop: Arc<AtomicBool>,
-    ended: &mpsc::Sender<&'static str>,
-) -> anyhow::Result<()> {
-    let part = Part("the camera's thread", ended.clone());
-    std::thread::Builder::new()
-        .name(format!("camera {}", camera.name).chars().take(15).collect())
-        .spawn(move || {
-            let _part = part;
-            capture::run(&camera, hub.target(), &stop, &mut |event| match event {
-                CaptureEvent::Unit(unit) => hub.publish(unit, Instant::now()),
-                CaptureEvent::Skipped(pictures) => hub.note_skipped(pictures),
-                CaptureEvent::Resting(resting) => {
-                    tracing::info!(camera = camera.name, resting, "nobody watches, or somebody does again");
-                    hub.rest(resting);
-                }
-                CaptureEvent::State(state) => {
-                    tracing::info!(camera = camera.name, ?state, "camera");
-                    follow(&hub, &drivers, &state);
-                    let stream = stream_status(&camera.name, state);
-                    status.send_modify(|status| {
-                        if let Some(known) = status.streams.iter_mut().find(|known| known.name == stream.name) {
-                            *known = stream;
-                        }
-                        status.seq += 1;
-                    });
-                }
-            });
-        })
-        .context("starting the camera's thread")?;
-    Ok(())
-}
-
-/// What a change of the camera means to its viewers.
-fn follow(hub: &Hub, drivers: &Drivers, state: &CameraState) {
-    match state {
-        CameraState::Starting => {}
-        CameraState::Live { format, forces_key_frames } => {
-            let changed = hub.format().is_some_and(|known| known.profile_level_id != format.profile_level_id);
-            hub.set_format(*format, *forces_key_frames);
-            if changed && drivers.format_changed(hub.name()).is_err() {
-                tracing::warn!("viewers were not told that the stream changed");
-            }
-        }
-        CameraState::Lost { reason } | CameraState::Unsupported { reason } => hub.camera_away(reason),
-    }
-}
-
-fn stream_status(name: &str, state: CameraState) -> StreamStatus {
-    let (state, reason) = match state {
-        CameraState::Starting => (StreamState::Starting, None),
-        CameraState::Live { .. } => (StreamState::Live, None),
-        CameraState::Lost { reason } => (StreamState::Lost, Some(reason)),
-        CameraState::Unsupported { reason } => (StreamState::Unsupported, Some(reason)),
-    };
-    StreamStatus {
-        name: name.to_owned(),
-        state,
-        reason,
-    }
 }
