@@ -58,6 +58,12 @@ pub struct Taken {
 }
 
 impl Taken {
+    /// Where the data of the first plane begins: a multi-planar driver may keep something of its own before it.
+    #[must_use]
+    pub fn offset(&self) -> usize {
+        self.spans[0].0
+    }
+
     /// Bytes of data, in all planes.
     #[must_use]
     pub fn bytes(&self) -> usize {

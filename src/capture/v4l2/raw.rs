@@ -115,7 +115,7 @@ impl RawCamera {
         let Some(taken) = self.next.take() else { return Ok(false) };
         let captured = taken.stamp.instant();
         if self.encoder.shares_memory() {
-            match self.encoder.submit_shared(taken.index, taken.bytes(), captured) {
+            match self.encoder.submit_shared(&taken) {
                 Ok(()) => return Ok(true),
                 Err(error @ M2mError::NotShared(..)) => self.copy_from_now_on(&error)?,
                 Err(error) => return Err(lost(error)),

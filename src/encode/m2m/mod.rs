@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use super::{EncodeError, Encoded, Encoder};
 use crate::media::conform::{Conformed, Conformer, Unsuitable};
 use crate::media::{Bitrate, EncoderTarget, RawFrame};
-use crate::v4l2::{Device, Event, Format, FourCc, Interest, PlaneFormat, Queue, QueueKind, Ready, SharedPlane, Size, control, wait};
+use crate::v4l2::{Device, Event, Format, FourCc, Interest, PlaneFormat, Queue, QueueKind, Ready, SharedPlane, Size, Taken, control, wait};
 
 pub use find::{FoundEncoder, find, find_all};
 pub use pixels::picture_bytes;
@@ -188,12 +188,18 @@ impl M2mEncoder {
         self.input.queued() >= INSIDE
     }
 
-    /// Gives it a picture that is in buffer `index` of the camera, until [`M2mEncoder::returned`] gives that index back.
+    /// Gives it a picture in the camera's memory, until [`M2mEncoder::returned`] gives the buffer's index back.
     ///
     /// # Errors
     /// [`M2mError::NotShared`]: it cannot use that memory.
-    pub fn submit_shared(&mut self, index: u32, bytes: usize, captured: Instant) -> Result<(), M2mError> {
-        let stamp = self.stamps.put(captured);
+    pub fn submit_shared(&mut self, picture: &Taken) -> Result<(), M2mError> {
+        let (index, bytes) = (picture.index, picture.bytes());
+        if picture.offset() > 0 {
+            // The interface can say so to the encoder, but its drivers look at the beginning anyway.
+            let why = format!("pictures begin at its byte {}", picture.offset());
+            return Err(M2mError::NotShared(self.path(), io::Error::other(why)));
+        }
+        let stamp = self.stamps.put(picture.stamp.instant());
         let buffers = self.shared.as_ref().and_then(|shared| shared.get(index as usize));
         let Some([(memory, length)]) = buffers.map(Vec::as_slice) else {
             return Err(M2mError::NotShared(self.path(), io::ErrorKind::InvalidInput.into()));

@@ -15,10 +15,10 @@ use peercam::v4l2::{Device, Format, FourCc, Interest, Queue, Size, Taken, contro
 use crate::{Outcome, check, during};
 
 /// Pictures in all; the one for which a key frame is asked; that from which on the bit rate is low; pictures between key frames.
-const PICTURES: usize = 90;
-const FORCED: usize = 15;
-const SLOWER: usize = 60;
-const GOP: usize = 40;
+const PICTURES: usize = 60;
+const FORCED: usize = 10;
+const SLOWER: usize = 40;
+const GOP: usize = 25;
 const FPS: u32 = 25;
 const FAST: Bitrate = Bitrate::kbps(2_000);
 const SLOW: Bitrate = Bitrate::kbps(300);
@@ -31,7 +31,19 @@ struct Given {
     luma: Vec<u8>,
 }
 
-pub fn run(path: &Path, fourcc: FourCc, size: Size, shared: bool) -> Outcome {
+/// Whose memory the encoder reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// The camera's.
+    Shared,
+    /// Its own: it is not offered the camera's.
+    Copied,
+    /// Its own: it is offered the camera's, but wants padding that this does not have.
+    Padded,
+}
+
+pub fn run(path: &Path, fourcc: FourCc, size: Size, memory: Memory) -> Outcome {
+    let shared = memory == Memory::Shared;
     let before = descriptors()?;
     let (found, _) = m2m::find(&[fourcc]).ok_or("no hardware encoder found")?;
     let device = Arc::new(Device::open(path).map_err(during("opening the camera"))?);
@@ -51,7 +63,8 @@ pub fn run(path: &Path, fourcc: FourCc, size: Size, shared: bool) -> Outcome {
         bitrate: FAST,
         gop: Duration::from_secs(1) * GOP as u32 / FPS,
     };
-    let mut encoder = M2mEncoder::open(&found, &format, shared.then_some(&camera), &settings).map_err(during("opening the encoder"))?;
+    let offered = (memory != Memory::Copied).then_some(&camera);
+    let mut encoder = M2mEncoder::open(&found, &format, offered, &settings).map_err(during("opening the encoder"))?;
     check(encoder.shares_memory() == shared, || {
         format!("shares memory: {}", encoder.shares_memory())
     })?;
@@ -69,7 +82,11 @@ pub fn run(path: &Path, fourcc: FourCc, size: Size, shared: bool) -> Outcome {
         path.display(),
         if kind.is_multi_planar() { "multi-planar" } else { "single-planar" },
         fourcc,
-        if shared { "shared" } else { "copied" },
+        match memory {
+            Memory::Shared => "shared",
+            Memory::Copied => "copied",
+            Memory::Padded => "copied for its padding",
+        },
         units.len(),
     );
     drop((encoder, camera, device));
@@ -142,9 +159,7 @@ fn stream(camera: &mut Queue, encoder: &mut M2mEncoder, format: &Format) -> Resu
         };
         encoder.steer(target).map_err(during("steering the encoder"))?;
         if encoder.shares_memory() {
-            encoder
-                .submit_shared(taken.index, taken.bytes(), captured)
-                .map_err(during("sharing a picture"))?;
+            encoder.submit_shared(&taken).map_err(during("sharing a picture"))?;
         } else {
             let whole = encoder.submit_copy(data, format, captured).map_err(during("copying a picture"))?;
             check(whole, || "the picture was not taken".into())?;
@@ -190,10 +205,13 @@ fn judge(given: &[Given], units: &[Encoded], size: Size) -> Outcome {
         if unit.key {
             let rows = picture.y().chunks(picture.strides().0);
             let decoded: Vec<u8> = rows.take(dimensions.1).flat_map(|row| &row[..dimensions.0]).copied().collect();
-            let wrong = decoded.iter().zip(&given.luma).filter(|(a, b)| a != b).count();
+            let differs = |(_, (got, made)): &(usize, (&u8, &u8))| got != made;
+            let mut wrong = decoded.iter().zip(&given.luma).enumerate().filter(differs);
+            let first = wrong.next();
+            let wrong = wrong.count() + usize::from(first.is_some());
             check(decoded.len() == given.luma.len() && wrong == 0, || {
                 format!(
-                    "key frame {n} differs from the camera's picture in {wrong} of {} samples",
+                    "key frame {n} differs from the camera's picture in {wrong} of {} samples, first (place, (got, made)): {first:?}",
                     given.luma.len()
                 )
             })?;

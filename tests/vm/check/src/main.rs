@@ -1,7 +1,7 @@
 //! The agent's own code for V4L2 and hardware encoding, tried on real kernel devices in the virtual machine.
 //!
 //! ```text
-//! vmcheck encode /dev/video0 nv12 640x360 shared   a camera's pictures through the encoder: order, stamps, controls, pixels, drain
+//! vmcheck encode /dev/video0 nv12 640x480 shared   a camera's pictures through the encoder: order, stamps, controls, pixels, drain
 //! vmcheck frames                                   pictures in memory through it, the newest winning
 //! vmcheck stall                                    an encoder that takes pictures and gives nothing is noticed
 //! vmcheck events /dev/video0                       a control that another program sets is told
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use peercam::v4l2::{Device, Event, FourCc, Interest, Ready, Size, wait};
 
-const USAGE: &str = "usage: vmcheck encode DEVICE nv12|yuyv|yuv420 WIDTHxHEIGHT shared|copied | frames | stall | events DEVICE";
+const USAGE: &str = "usage: vmcheck encode DEVICE nv12|yuyv|yuv420 WIDTHxHEIGHT shared|copied|padded | frames | stall | events DEVICE";
 
 /// A check that did not hold, in words.
 type Outcome = Result<(), String>;
@@ -55,12 +55,13 @@ fn encode_arguments(device: &str, format: &str, size: &str, memory: &str) -> Out
         width: number(width)?,
         height: number(height)?,
     };
-    let shared = match memory {
-        "shared" => true,
-        "copied" => false,
+    let memory = match memory {
+        "shared" => encode::Memory::Shared,
+        "copied" => encode::Memory::Copied,
+        "padded" => encode::Memory::Padded,
         _ => return Err(USAGE.to_owned()),
     };
-    encode::run(Path::new(device), fourcc, size, shared)
+    encode::run(Path::new(device), fourcc, size, memory)
 }
 
 /// Fails with words unless something holds.
