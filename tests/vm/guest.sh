@@ -44,9 +44,8 @@ find_camera() {
   local name
   for name in /sys/class/video4linux/*/name; do
     [ -e "$name" ] || continue
-    [[ $(<"$name") == "Test camera"* ]] || continue
-    # A camera has two nodes; the one with index 0 gives pictures, the other metadata.
-    [ "$(<"${name%name}index")" = 0 ] || continue
+    # A camera has two nodes; the one with index 0 gives pictures, the other metadata. It may go while it is looked at.
+    { [[ $(<"$name") == "Test camera"* ]] && [ "$(<"${name%name}index")" = 0 ]; } 2> /dev/null || continue
     NODE=/dev/$(basename "${name%/name}")
     [ -c "$NODE" ] && return
   done

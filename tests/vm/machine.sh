@@ -5,7 +5,7 @@
 # A guest test may take ten times what it needs on an idle machine with two cores (25 to 45 s), boot included.
 BOOT_LIMIT_SECS=400
 
-# The picture has to be back so soon after a camera's node, on emulated processors of a busy machine too.
+# The picture has to be back so soon after a camera's node.
 BACK_WITHIN_MS=3000
 
 # What the film lasts and shows; uvcip's camera says the same of itself.
