@@ -1,0 +1,40 @@
+# Raw cameras through the hardware encoder: single- and multi-planar, memory shared and copied, controls, forced key frames, drain;
+# then the agent itself, from the camera to a viewer.
+# shellcheck shell=bash
+
+# told COMMAND...: it has to succeed; what it says is told.
+told() {
+  local said
+  said=$("$@" 2>&1) || fail "$*: $said"
+  while read -r line; do say "$line"; done <<< "$said"
+}
+
+start_vivid 1
+told vmcheck encode "$NODE" yuyv 640x360 shared
+told vmcheck encode "$NODE" yuv420 640x480 shared
+told vmcheck frames
+echo 50 > /sys/module/vicodec/parameters/h264_stall_after
+told vmcheck stall
+modprobe -r vivid vicodec || fail "vivid and vicodec do not unload: somebody still has them open"
+
+start_vivid 2
+told vmcheck events "$NODE"
+told vmcheck encode "$NODE" nv12 640x480 shared
+# 360 rows are no whole macroblocks.
+told vmcheck encode "$NODE" nv12 640x360 padded
+told vmcheck encode "$NODE" yuyv 640x360 copied
+
+peercam devices > devices.log || fail "peercam devices: $(<devices.log)"
+[ "$(grep -c 'hardware encoder vicodec (vicodec), makes H.264 of NV12, YU12, YUYV' devices.log)" = 1 ] ||
+  fail "peercam devices does not list the encoder once, and no decoder: $(<devices.log)"
+grep -q 'encodes its NV12' devices.log || fail "peercam devices does not say what becomes of vivid: $(<devices.log)"
+
+# Vivid's multi-planar YUYV begins behind 128 bytes of its own. That shows at the first picture only, and the encoder can't skip them.
+start_agent first 'format = "yuyv"' 'size = "640x360"' 'fps = 10' 'bitrate_kbps = 300'
+start_viewer
+wait_for 60 "pictures at the viewer" saved_more_than 1000000
+grep 'pictures are copied from now on' peercam.log | grep -q 'begin at its byte 128' ||
+  fail "the agent does not say that it copies: $(tail -n 5 peercam.log)"
+stop_viewer
+ffmpeg -nostdin -loglevel error -xerror -i /run/saved.h264 -frames:v 20 -f null - > ffmpeg.log 2>&1 || fail "ffmpeg cannot show it: $(<ffmpeg.log)"
+say "the agent's stream from vivid through the encoder: a viewer got $SAVED bytes, and ffmpeg shows them"
