@@ -284,7 +284,7 @@ impl Snapshot {
         )?;
         page.counter(
             "peercam_driver_busy_seconds",
-            "How long the threads that serve viewers were not waiting.",
+            "Processor time of the threads that serve viewers.",
             driver.map(|driver| (Vec::new(), driver.traffic.busy.as_secs_f64())),
         )?;
         page.counter(

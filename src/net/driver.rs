@@ -80,7 +80,7 @@ pub fn spawn(index: usize, sockets: Vec<MediaSocket>, shared: Shared) -> anyhow:
         clock,
         look: Look {
             at: clock.instant + LOOK_EVERY,
-            busy: Duration::ZERO,
+            spent: Duration::ZERO,
             was_busy: false,
         },
         receive_at: clock.instant,
@@ -98,6 +98,14 @@ fn read_clock() -> WallClock {
         instant: Instant::now(),
         wall: SystemTime::now(),
     }
+}
+
+/// Processor time of this thread. What others took from it does not count: another thread would not help against that.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = time.tv_sec.try_into().unwrap_or(0);
+    let nanoseconds = time.tv_nsec.try_into().unwrap_or(0);
+    Duration::new(seconds, nanoseconds)
 }
 
 struct Driver {
@@ -120,8 +128,8 @@ struct Driver {
 struct Look {
     /// When the next time is.
     at: Instant,
-    /// What [`Traffic::busy`] was the last time.
-    busy: Duration,
+    /// The thread's processor time at the last time.
+    spent: Duration,
     was_busy: bool,
 }
 
@@ -190,7 +198,10 @@ impl Driver {
                 Some(Order::FormatChanged { stream }) => changed.extend(self.sessions.format_changed(&stream, &self.clock)),
                 Some(Order::Figures { reply }) => {
                     let figures = Figures {
-                        traffic: self.traffic,
+                        traffic: Traffic {
+                            busy: processor_time(),
+                            ..self.traffic
+                        },
                         ..self.sessions.figures()
                     };
                     // Whoever asked may have given up.
@@ -222,7 +233,8 @@ impl Driver {
         }
         changed.extend(self.sessions.set_locals(local_addresses(&self.sockets), &self.clock));
         let since = LOOK_EVERY + now.saturating_duration_since(self.look.at);
-        let share = (self.traffic.busy - self.look.busy).div_duration_f64(since);
+        let spent = processor_time();
+        let share = spent.saturating_sub(self.look.spent).div_duration_f64(since);
         let busy = share > BUSY;
         if busy && !self.look.was_busy {
             tracing::warn!(
@@ -233,7 +245,7 @@ impl Driver {
         }
         self.look = Look {
             at: now + LOOK_EVERY,
-            busy: self.traffic.busy,
+            spent,
             was_busy: busy,
         };
     }
@@ -259,9 +271,8 @@ impl Driver {
         }
     }
 
-    fn wait(&mut self) {
+    fn wait(&self) {
         let now = read_clock().instant;
-        self.traffic.busy += now.saturating_duration_since(self.clock.instant);
         let resting = now < self.receive_at;
         let timer = self.timers.first().map(|(at, _)| *at);
         let rested = resting.then_some(self.receive_at);

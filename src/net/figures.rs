@@ -59,7 +59,7 @@ pub struct Traffic {
     pub sent: Sent,
     /// System calls that received at least one datagram.
     pub receive_calls: u64,
-    /// How long the threads were not waiting.
+    /// Processor time of the threads.
     pub busy: Duration,
 }
 

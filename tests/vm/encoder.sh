@@ -38,3 +38,18 @@ grep 'pictures are copied from now on' peercam.log | grep -q 'begin at its byte 
 stop_viewer
 ffmpeg -nostdin -loglevel error -xerror -i /run/saved.h264 -frames:v 20 -f null - > ffmpeg.log 2>&1 || fail "ffmpeg cannot show it: $(<ffmpeg.log)"
 say "the agent's stream from vivid through the encoder: a viewer got $SAVED bytes, and ffmpeg shows them"
+
+# Nobody watches any more: the camera goes on, the encoder rests. Who comes then gets a picture of then.
+rests() {
+  [ "$(scrape peercam_camera_resting)" = "$1" ]
+}
+wait_for 60 "encoder that rests" rests 1
+encoded=$(scrape peercam_pictures_total)
+pause 2
+[ "$(scrape peercam_pictures_total)" = "$encoded" ] || fail "pictures are encoded for nobody"
+start_viewer
+wait_for 60 "pictures after the rest" saved_more_than 300000
+rests 0 || fail "the agent says that the camera rests while somebody watches"
+stop_viewer
+ffmpeg -nostdin -loglevel error -xerror -i /run/saved.h264 -frames:v 5 -f null - > ffmpeg.log 2>&1 || fail "ffmpeg cannot show what came after the rest: $(<ffmpeg.log)"
+say "the encoder rested while nobody watched, and made pictures again for who came"

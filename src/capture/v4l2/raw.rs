@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{BUFFERS, GOP, Opened, SILENCE, WAIT, Wish, failed};
-use crate::capture::{CaptureError, Source, Timeline};
+use crate::capture::{CaptureError, REST, Source, Timeline};
 use crate::encode::m2m::{FoundEncoder, M2mEncoder, M2mError, M2mSettings, picture_bytes};
-use crate::media::{AccessUnit, EncoderTarget};
+use crate::media::{AccessUnit, EncoderTarget, TargetCell};
 use crate::v4l2::{Device, Event, Format, FourCc, Interest, Queue, Ready, Taken, wait};
 
 /// An open, streaming camera with its encoder.
@@ -150,6 +150,16 @@ impl RawCamera {
         failed(self.device.path(), doing, error)
     }
 
+    fn complain_of_silence(&self) -> Result<(), CaptureError> {
+        if self.heard.elapsed() < SILENCE {
+            return Ok(());
+        }
+        let (path, seconds) = (self.device.path().display(), SILENCE.as_secs());
+        Err(CaptureError::Lost(format!(
+            "{path} delivers no picture for {seconds} s; it is opened anew"
+        )))
+    }
+
     /// Waits for either side, at most until `until`.
     fn wait_for_either(&self, until: Instant) -> Result<bool, CaptureError> {
         let interest = Interest {
@@ -210,17 +220,28 @@ impl Source for RawCamera {
             if self.submit()? || received {
                 continue;
             }
-            let now = Instant::now();
-            if now.saturating_duration_since(self.heard) >= SILENCE {
-                let (path, seconds) = (self.device.path().display(), SILENCE.as_secs());
-                return Err(CaptureError::Lost(format!(
-                    "{path} delivers no picture for {seconds} s; it is opened anew"
-                )));
-            }
-            if now >= until || !self.wait_for_either(until)? {
+            self.complain_of_silence()?;
+            if Instant::now() >= until || !self.wait_for_either(until)? {
                 return Ok(None);
             }
         }
+    }
+
+    /// The camera goes on, so that exposure and focus are right when somebody comes; its pictures are given back unseen.
+    fn rest(&mut self, _targets: &TargetCell) -> Result<bool, CaptureError> {
+        while self.encoder.unit().map_err(lost)?.is_some() {}
+        while let Some(index) = self.encoder.returned().map_err(lost)? {
+            if self.encoder.shares_memory() {
+                self.give_back(index)?;
+            }
+        }
+        if let Some(unseen) = self.next.take() {
+            self.give_back(unseen.index)?;
+        }
+        self.receive()?;
+        self.complain_of_silence()?;
+        self.wait_for_either(Instant::now() + REST)?;
+        Ok(true)
     }
 
     fn apply(&mut self, target: EncoderTarget) -> Result<(), CaptureError> {
