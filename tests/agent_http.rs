@@ -107,6 +107,11 @@ fn a_page_of_another_origin_can_do_nothing() {
         rebound.status, 421,
         "the page's settings are not for a name that only seems to be ours"
     );
+    // Which of two is meant, a proxy may see otherwise.
+    for path in ["/peercam.json", "/rpc/alice/events", "/healthz"] {
+        let twice = [("Host", "localhost"), ("Host", "evil.example")];
+        assert_eq!(request(address, "GET", path, &twice, "").status, 400, "{path}");
+    }
     let preflight = request(address, "OPTIONS", "/rpc/alice", &[("Origin", "https://evil.example")], "");
     assert_eq!(preflight.status, 405);
     assert_eq!(preflight.header("access-control-allow-origin"), None);
@@ -125,6 +130,19 @@ fn what_is_no_message_is_refused_before_it_costs_anything() {
     assert_eq!((bad.status, &bad.json()["error"]["code"]), (400, &json!(-32700)));
     assert_eq!(post(&format!("{{\"x\":\"{}\"}}", "x".repeat(70_000))).status, 413);
     assert_eq!(request(address, "POST", "/rpc/a%2Fb", &[JSON], HELLO).status, 404);
+    for no_call in [
+        r#"{"jsonrpc":"2.0","id":null,"method":"system.info"}"#,
+        r#"["2.0",1,"session.hello",{"version":1},null,null]"#,
+    ] {
+        let refused = post(no_call);
+        assert_eq!(
+            (refused.status, &refused.json()["error"]["code"]),
+            (400, &json!(-32600)),
+            "{no_call}"
+        );
+    }
+    let positional = call(address, "alice", 6, "session.hello", &json!([1])).expect_err("parameters have names");
+    assert_eq!(positional["code"], -32602);
     let unknown = call(address, "alice", 5, "open.door", &json!({})).expect_err("there is no such method");
     assert_eq!(unknown["code"], -32601);
     // An announced length is believed at once; without one, what is too much is counted.

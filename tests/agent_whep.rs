@@ -144,7 +144,12 @@ fn candidates_trickle_and_ice_restarts_under_the_sessions_tag() {
     let trickled = patch(&[("If-Match", &tag)], CANDIDATE);
     assert_eq!((trickled.status, trickled.body.as_str(), trickled.header("etag")), (204, "", None));
     assert_eq!(patch(&[], CANDIDATE).status, 428);
-    assert_eq!(patch(&[("If-Match", "\"other\"")], CANDIDATE).status, 412);
+    for (wrong, word) in [("\"other\"", "now"), ("W/\"other\"", "weak"), (tag.trim_matches('"'), "quotes")] {
+        let answer = patch(&[("If-Match", wrong)], CANDIDATE);
+        assert_eq!(answer.status, 412, "{wrong}");
+        let said = sentence(&answer);
+        assert!(said.contains(word) && !said.contains("was restarted"), "{wrong}: {said}");
+    }
     assert_eq!(patch(&[("If-Match", &tag)], "hello").status, 400);
     assert_eq!(
         request(address, "PATCH", &session, &[SDP, ("If-Match", &tag)], CANDIDATE).status,
@@ -167,6 +172,12 @@ fn candidates_trickle_and_ice_restarts_under_the_sessions_tag() {
         204,
         "the same credentials restart nothing"
     );
+    let newer = NEW_ICE.replace("nEw1", "nEw2");
+    assert_eq!(
+        patch(&[("If-Match", &new_tag)], &newer).status,
+        200,
+        "the session's own tag restarts ICE as * does"
+    );
     assert_eq!(viewers(address), 1, "it is still the one session");
 }
 
@@ -180,10 +191,12 @@ fn what_is_no_offer_is_refused_with_the_right_number_and_a_sentence() {
     let huge = "v=0\r\n".repeat(14_000);
     let without_h264 = sdp::offer_without_h264();
     let no_picture = offer.replace("a=recvonly", "a=inactive");
-    let cases: [Case<'_>; 9] = [
+    let only_sound = sdp::offer_of_a_player().replace("m=video ", "m=audio ");
+    let cases: [Case<'_>; 10] = [
         ("/whep", &[SDP], "no SDP at all", 400, "no SDP offer"),
         ("/whep", &[SDP], "v=0\r\nm=video\r\n", 400, "ice-ufrag"),
         ("/whep", &[SDP], &no_picture, 400, "video"),
+        ("/whep", &[SDP], &only_sound, 400, "video"),
         ("/whep", &[SDP], &without_h264, 422, "H.264"),
         ("/whep", &[SDP], &huge, 413, "65536"),
         ("/whep", &[("Content-Type", "application/json")], &offer, 415, "application/sdp"),
@@ -196,6 +209,10 @@ fn what_is_no_offer_is_refused_with_the_right_number_and_a_sentence() {
         assert_eq!(answer.status, status, "{path} {headers:?}: {answer:?}");
         let said = sentence(&answer);
         assert!(said.contains(word), "{said}");
+        assert!(
+            !said.contains("browser") && !said.contains("Chrome"),
+            "these are words for players: {said}"
+        );
         assert_eq!(answer.header("access-control-allow-origin"), Some("*"), "the player may read why");
     }
     assert_eq!(viewers(address), 0);
@@ -235,6 +252,11 @@ fn methods_are_told_apart() {
         request(address, "HEAD", "/whep", &[], "").header("content-type"),
         Some("application/sdp")
     );
+    for method in ["GET", "HEAD"] {
+        let answer = request(address, method, "/whep/garden", &[], "");
+        assert_eq!(answer.status, 404, "{method}: there is no such stream");
+    }
+    assert!(sentence(&request(address, "GET", "/whep/garden", &[], "")).contains("card"));
     for (method, path) in [
         ("PUT", "/whep"),
         ("DELETE", "/whep"),

@@ -89,7 +89,12 @@ impl Doors {
         if let Some(whep) = &self.whep {
             routes = routes.merge(Arc::clone(whep).routes());
         }
-        routes
+        routes.layer(middleware::from_fn(|request: Request, next: Next| async move {
+            match Guard::one_host(request.headers()) {
+                Ok(()) => next.run(request).await,
+                Err(problem) => problem.respond(),
+            }
+        }))
     }
 }
 

@@ -98,6 +98,11 @@ impl Dispatcher {
         self.config_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The names of the device's streams, the first one first.
+    pub fn streams(&self) -> impl Iterator<Item = &str> {
+        self.streams.iter().map(|hub| hub.name())
+    }
+
     /// How often each method was called, whichever carrier brought it, by what came of it.
     #[must_use]
     pub fn calls(&self) -> BTreeMap<Call, u64> {

@@ -18,8 +18,11 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 /// What Prometheus read before OpenMetrics, and what browsers show.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Proxies say for whom they ask in one of these; then the address of the connection is that of the proxy.
-const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
+/// Proxies say for whom they ask, or only that they do, in one of these or in one that begins with [`FORWARDED_ALSO`]; then the address of
+/// the connection is that of the proxy.
+const FORWARDED: [&str; 3] = ["forwarded", "via", "x-real-ip"];
+
+const FORWARDED_ALSO: &str = "x-forwarded-";
 
 #[derive(Clone)]
 struct Shared {
@@ -68,7 +71,8 @@ async fn metrics(State(shared): State<Shared>, ConnectInfo(peer): ConnectInfo<So
 }
 
 fn is_local(peer: SocketAddr, headers: &HeaderMap) -> bool {
-    peer.ip().to_canonical().is_loopback() && FORWARDED.iter().all(|name| !headers.contains_key(*name))
+    let passed_on = |name: &str| FORWARDED.contains(&name) || name.starts_with(FORWARDED_ALSO);
+    peer.ip().to_canonical().is_loopback() && !headers.keys().any(|name| passed_on(name.as_str()))
 }
 
 fn wants_openmetrics(headers: &HeaderMap) -> bool {
@@ -100,7 +104,19 @@ mod tests {
         assert!(is_local("[::ffff:127.0.0.1]:5".parse().expect("an address"), &headers));
         assert!(is_local("[::1]:5".parse().expect("an address"), &headers));
         assert!(!is_local("192.168.1.2:5".parse().expect("an address"), &headers));
-        headers.insert("x-forwarded-for", HeaderValue::from_static("127.0.0.1"));
-        assert!(!is_local(local, &headers));
+        headers.insert("x-request-id", HeaderValue::from_static("7"));
+        assert!(is_local(local, &headers));
+        for name in [
+            "forwarded",
+            "via",
+            "x-real-ip",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-forwarded-proto",
+        ] {
+            let mut headers = headers.clone();
+            headers.insert(name, HeaderValue::from_static("127.0.0.1"));
+            assert!(!is_local(local, &headers), "{name}");
+        }
     }
 }

@@ -50,8 +50,9 @@ pub enum Message {
 #[serde(deny_unknown_fields)]
 struct Wire {
     jsonrpc: Version,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    id: Option<Id>,
+    /// `Some(None)` is a null, which a reply may have and a call may not.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    id: Option<Option<Id>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     method: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,6 +67,11 @@ struct Wire {
 enum Version {
     #[serde(rename = "2.0")]
     V2,
+}
+
+/// Reads a member that is there: null too is something.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Id>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 impl Message {
@@ -88,16 +94,29 @@ impl Message {
             let sentence = format!("the message has too many values; at most {MAX_MESSAGE_VALUES} are read");
             return Err(refuse(ErrorCode::InvalidRequest, sentence));
         }
+        // Derived readers take an array for a struct, member by member.
+        if bytes.trim_ascii_start().starts_with(b"[") && serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok() {
+            let sentence = "a message is one JSON object; there are no batches, and members have names";
+            return Err(refuse(ErrorCode::InvalidRequest, sentence.into()));
+        }
         let wire: Wire = serde_json::from_slice(bytes).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => refuse(ErrorCode::InvalidRequest, format!("not a JSON-RPC 2.0 message: {error}")),
             _ => refuse(ErrorCode::ParseError, format!("not JSON: {error}")),
         })?;
-        if matches!(&wire.id, Some(Id::Text(text)) if text.len() > 64) {
+        if matches!(&wire.id, Some(Some(Id::Text(text))) if text.len() > 64) {
             return Err(refuse(ErrorCode::InvalidRequest, "an id has at most 64 bytes".into()));
         }
         match wire {
             Wire {
-                id: Some(id),
+                id: Some(None),
+                method: Some(_),
+                ..
+            } => Err(refuse(
+                ErrorCode::InvalidRequest,
+                "a request's id is a string or a whole number, not null; leave it out to want no reply".into(),
+            )),
+            Wire {
+                id: Some(Some(id)),
                 method: Some(method),
                 params,
                 result: None,
@@ -126,7 +145,10 @@ impl Message {
                 result: Some(result),
                 error: None,
                 ..
-            } => Ok(Self::Reply(Reply { id, result: Ok(result) })),
+            } => Ok(Self::Reply(Reply {
+                id: id.flatten(),
+                result: Ok(result),
+            })),
             Wire {
                 id,
                 method: None,
@@ -134,7 +156,10 @@ impl Message {
                 result: None,
                 error: Some(error),
                 ..
-            } => Ok(Self::Reply(Reply { id, result: Err(error) })),
+            } => Ok(Self::Reply(Reply {
+                id: id.flatten(),
+                result: Err(error),
+            })),
             Wire { .. } => Err(refuse(
                 ErrorCode::InvalidRequest,
                 "a message has a method, or a result, or an error; this one mixes them or has none".into(),
@@ -155,7 +180,7 @@ impl Message {
         };
         match self {
             Self::Request(request) => {
-                wire.id = Some(request.id.clone());
+                wire.id = Some(Some(request.id.clone()));
                 wire.method = Some(request.method.clone());
                 wire.params = Some(request.params.clone());
             }
@@ -164,7 +189,7 @@ impl Message {
                 wire.params = Some(notification.params.clone());
             }
             Self::Reply(reply) => {
-                wire.id = reply.id.clone();
+                wire.id = reply.id.clone().map(Some);
                 match &reply.result {
                     Ok(result) => wire.result = Some(result.clone()),
                     Err(error) => wire.error = Some(error.clone()),
@@ -202,8 +227,14 @@ fn values(text: &[u8]) -> usize {
 /// Reads a call's parameters into their type; a missing `params` counts as `{}`.
 ///
 /// # Errors
-/// [`ErrorCode::InvalidParams`], with serde's words on what is wrong.
+/// [`ErrorCode::InvalidParams`], with serde's words on what is wrong; also for parameters by position, which no method here has.
 pub fn params<T: DeserializeOwned>(value: Value) -> Result<T, RpcError> {
+    if value.is_array() {
+        return Err(RpcError::new(
+            ErrorCode::InvalidParams,
+            "wrong parameters: they have names here; send an object",
+        ));
+    }
     let value = if value.is_null() {
         Value::Object(serde_json::Map::new())
     } else {
@@ -267,13 +298,35 @@ mod tests {
     }
 
     #[test]
+    fn an_error_may_belong_to_no_request() {
+        let text = br#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"not JSON"}}"#;
+        assert!(matches!(
+            Message::parse(text),
+            Ok(Message::Reply(Reply { id: None, result: Err(_) }))
+        ));
+    }
+
+    #[test]
+    fn parameters_have_names() {
+        let hello = |value| params::<crate::protocol::Hello>(value);
+        assert_eq!(hello(serde_json::json!({ "version": 1 })).expect("parameters").version, 1);
+        let error = hello(serde_json::json!([1])).expect_err("by position");
+        assert_eq!(error.code, ErrorCode::InvalidParams.number());
+        assert!(error.message.contains("object"), "{error}");
+    }
+
+    #[test]
     fn what_is_no_message_is_refused_with_the_standard_code() {
         let huge = format!(r#"{{"jsonrpc":"2.0","method":"{}"}}"#, "x".repeat(MAX_MESSAGE_BYTES));
         for (text, code) in [
             ("", -32700),
             ("{", -32700),
             ("[]", -32600),
+            ("[", -32700),
+            (" [\"2.0\",1,\"m\",{},null,null]", -32600),
             ("7", -32600),
+            (r#"{"jsonrpc":"2.0","id":null,"method":"m"}"#, -32600),
+            (r#"{"jsonrpc":"2.0","id":1.5,"method":"m"}"#, -32600),
             (r#"{"jsonrpc":"1.0","method":"m"}"#, -32600),
             (r#"{"jsonrpc":"2.0"}"#, -32600),
             (r#"{"jsonrpc":"2.0","id":1,"method":"m","result":1}"#, -32600),

@@ -33,6 +33,17 @@ impl Guard {
         Self { hosts }
     }
 
+    /// Whether the request names at most one host: of two, a proxy before us may have judged by the other.
+    ///
+    /// # Errors
+    /// 400 (RFC 9112, 3.2), with a sentence.
+    pub fn one_host(headers: &HeaderMap) -> Result<(), Problem> {
+        match headers.get_all(header::HOST).iter().nth(1) {
+            Some(_) => Err(Problem::new(StatusCode::BAD_REQUEST, "the request has more than one Host header")),
+            None => Ok(()),
+        }
+    }
+
     /// Whether the request names this device, for what any page may link to.
     ///
     /// # Errors
@@ -126,6 +137,17 @@ mod tests {
             &[("host", "cam.example.org"), ("origin", "https://Cam.example.org")],
         ] {
             assert_eq!(verdict(lines), 200, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_names_one_host() {
+        let mut headers = HeaderMap::new();
+        assert!(Guard::one_host(&headers).is_ok(), "that none is named is another's business");
+        for (name, fits) in [("localhost", true), ("evil.example", false)] {
+            headers.append(header::HOST, name.parse().expect("a header"));
+            let verdict = Guard::one_host(&headers).map_err(|problem| problem.status);
+            assert_eq!(verdict, if fits { Ok(()) } else { Err(StatusCode::BAD_REQUEST) });
         }
     }
 

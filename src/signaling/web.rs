@@ -1,10 +1,13 @@
 //! What the carriers over HTTP share: reading a body within bounds, and saying what is wrong.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use bytes::BytesMut;
 use tokio::sync::Semaphore;
 
 use super::Refusal;
@@ -17,7 +20,7 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 /// would make the device hold 64 KiB for each connection.
 const SMALL_BODY_BYTES: usize = 16 * 1024;
 
-/// Bodies above [`SMALL_BODY_BYTES`], or of unknown size, that are read at the same time.
+/// Bodies above [`SMALL_BODY_BYTES`] that are read at the same time; one of unknown length counts from where it has become as long.
 static LARGE_BODIES: Semaphore = Semaphore::const_new(16);
 
 /// An HTTP error with its sentence, told as a problem detail (RFC 9457).
@@ -109,8 +112,8 @@ pub fn empty(status: StatusCode) -> Response<Body> {
 /// Reads a body of at most [`MAX_MESSAGE_BYTES`] that arrives in time.
 ///
 /// # Errors
-/// 408 and 413, with a sentence.
-pub async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+/// 400, 408 and 413, with a sentence.
+pub async fn read_body(headers: &HeaderMap, mut body: Body) -> Result<Bytes, Problem> {
     let too_large = || {
         let sentence = format!("the request has too many bytes; at most {MAX_MESSAGE_BYTES} are read");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, sentence)
@@ -119,19 +122,36 @@ pub async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem
     if announced.is_some_and(|length| length > MAX_MESSAGE_BYTES as u64) {
         return Err(too_large());
     }
-    let large = announced.is_none_or(|length| length > SMALL_BODY_BYTES as u64);
-    let place = if large { LARGE_BODIES.try_acquire().map(Some) } else { Ok(None) };
-    let _place = place.map_err(|_| {
-        let sentence = format!("too many requests of more than {SMALL_BODY_BYTES} bytes are being read; try again in a second");
-        // As RFC 9110, 15.5.14, has it for what is too large for now only.
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, sentence).retry_after(1)
-    })?;
-    match tokio::time::timeout(BODY_TIME, to_bytes(body, MAX_MESSAGE_BYTES)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        // It is too long, or the connection broke, and then nobody reads this.
-        Ok(Err(_)) => Err(too_large()),
-        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time")),
-    }
+    let place = || {
+        LARGE_BODIES.try_acquire().map_err(|_| {
+            let sentence = format!("too many requests of more than {SMALL_BODY_BYTES} bytes are being read; try again in a second");
+            // As RFC 9110, 15.5.14, has it for what is too large for now only.
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, sentence).retry_after(1)
+        })
+    };
+    let mut held = match announced {
+        Some(length) if length > SMALL_BODY_BYTES as u64 => Some(place()?),
+        Some(_) | None => None,
+    };
+    let reading = async {
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+            // The connection broke, and nobody reads this.
+            let frame = frame.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "the request broke off"))?;
+            let Ok(piece) = frame.into_data() else { continue };
+            let length = bytes.len() + piece.len();
+            if length > MAX_MESSAGE_BYTES {
+                return Err(too_large());
+            }
+            if held.is_none() && length > SMALL_BODY_BYTES {
+                held = Some(place()?);
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes.freeze())
+    };
+    let late = || Problem::new(StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time");
+    tokio::time::timeout(BODY_TIME, reading).await.map_err(|_| late())?
 }
 
 /// Whether the body is said to be of this media type; parameters such as a character set don't matter.
@@ -160,5 +180,29 @@ pub fn name_of(address: IpAddr) -> String {
             let [a, b, c, d, ..] = address.segments();
             format!("{a:x}-{b:x}-{c:x}-{d:x}")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_small_body_of_unknown_length_needs_no_place_among_the_large_ones() {
+        let read = |bytes: usize| read_body_of(Body::from(vec![b' '; bytes]));
+        let places = LARGE_BODIES.try_acquire_many(16).expect("nobody else reads");
+        assert_eq!(read(70).await, Ok(70));
+        assert_eq!(read(SMALL_BODY_BYTES).await, Ok(SMALL_BODY_BYTES));
+        assert_eq!(read(SMALL_BODY_BYTES + 1).await, Err((413, Some(1))));
+        drop(places);
+        assert_eq!(read(MAX_MESSAGE_BYTES).await, Ok(MAX_MESSAGE_BYTES));
+        assert_eq!(read(MAX_MESSAGE_BYTES + 1).await, Err((413, None)), "another try would not help");
+        assert_eq!(LARGE_BODIES.available_permits(), 16, "places are given back");
+    }
+
+    async fn read_body_of(body: Body) -> Result<usize, (u16, Option<u32>)> {
+        let read = read_body(&HeaderMap::new(), body).await;
+        read.map(|bytes| bytes.len())
+            .map_err(|problem| (problem.status.as_u16(), problem.retry_after_secs))
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::device::PEERCAM;
-use super::process::Running;
+use super::process::{Ended, Running};
 
 /// A running probe.
 pub struct Probe(Running);
@@ -38,6 +38,11 @@ impl Probe {
     pub fn stop(self, limit: Duration) -> Value {
         self.0.signal("TERM");
         self.report(limit)
+    }
+
+    /// Waits for its end, with or without a report.
+    pub fn end(self, limit: Duration) -> Ended {
+        self.0.end_within(limit)
     }
 
     /// Waits for its end and reads its report.

@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub viewers: u16,
     /// How long to watch after the last viewer has begun to join, in seconds.
-    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = some_seconds)]
     pub seconds: f64,
     /// Viewers join at random moments within this span, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 0)]
@@ -76,7 +76,7 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub pli_per_second: Option<u16>,
     /// How long to wait for the broker, in seconds.
-    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = some_seconds)]
     pub connect_secs: f64,
     /// A PEM file of certificate authorities to trust besides the system's, for tls:// and wss://.
     #[arg(long, value_name = "FILE")]
@@ -111,9 +111,54 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-fn milliseconds(text: &str) -> Result<f64, String> {
+/// Less is no time to measure anything in.
+fn some_seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.1..=86_400.0 * 7.0).contains(&seconds) => Ok(seconds),
+        Ok(_) | Err(_) => Err("a number of seconds from 0.1 to 604800 is wanted".to_owned()),
+    }
+}
+
+/// Reads a time; also for thresholds, where a negative one or none would mean nothing.
+pub fn milliseconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(milliseconds) if (0.0..=86_400_000.0).contains(&milliseconds) => Ok(milliseconds),
         Ok(_) | Err(_) => Err("a number of milliseconds from 0 to 86400000 is wanted".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_make_no_sense_are_refused() {
+        let read = |more: &[&str]| Args::try_parse_from([&["peercam-probe", "--http", "http://cam"][..], more].concat());
+        for good in [
+            &[][..],
+            &["--seconds", "0.5"],
+            &["--settle-seconds", "0"],
+            &["--min-whole-percent", "100"],
+            &["--min-fps", "29.5"],
+        ] {
+            assert!(read(good).is_ok(), "{good:?}");
+        }
+        for (option, value) in [
+            ("--seconds", "0"),
+            ("--seconds", "NaN"),
+            ("--connect-secs", "0"),
+            ("--min-whole-percent", "101"),
+            ("--min-whole-percent", "NaN"),
+            ("--min-fps", "NaN"),
+            ("--min-fps", "-1"),
+            ("--max-first-key-p95-ms", "NaN"),
+            ("--max-hello-first-key-p95-ms", "inf"),
+            ("--max-latency-p95-ms", "-1"),
+            ("--max-latency-p99-ms", "x"),
+        ] {
+            let given = format!("{option}={value}");
+            let error = read(&[given.as_str()]).expect_err(&given).to_string();
+            assert!(error.contains("is wanted"), "{error}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! One MQTT connection for all viewers: what the device says is routed to them by topic.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
@@ -165,6 +165,7 @@ impl Broker {
         };
         let connection = Connection {
             broker: broker.clone(),
+            dropped: Cell::new(0),
             events,
             report,
         };
@@ -253,6 +254,8 @@ impl Url {
 /// The connection's own task.
 pub struct Connection {
     broker: Broker,
+    /// Messages that found their reader's queue full.
+    dropped: Cell<u64>,
     events: EventLoop,
     report: watch::Sender<Link>,
 }
@@ -301,7 +304,16 @@ impl Connection {
             payload: publish.payload.to_vec(),
         };
         if let Err(mpsc::error::TrySendError::Full(lost)) = route.try_send(incoming) {
-            tracing::warn!(topic = lost.topic, "a viewer's inbox is full, message dropped");
+            let dropped = self.dropped.get() + 1;
+            self.dropped.set(dropped);
+            // Whoever floods a topic must not fill the log too.
+            if dropped.is_power_of_two() {
+                tracing::warn!(
+                    topic = lost.topic,
+                    dropped,
+                    "messages come faster than they are read; some were dropped"
+                );
+            }
         }
     }
 }

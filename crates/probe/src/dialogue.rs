@@ -9,6 +9,7 @@ use peercam::protocol::{
 };
 use serde_json::Value;
 
+use crate::doors::NO_ANSWER;
 use crate::moment::Moment;
 
 /// A request is sent again, with the same id, if it is not answered in this time: the broker may have lost it.
@@ -220,9 +221,15 @@ impl Dialogue {
                 }
                 Err(error) => Some(broken("session.offer", &error)),
             },
+            (Stage::Hello | Stage::Offered { .. }, Err(error)) if error.code == NO_ANSWER => {
+                Some(Heard::Ended(Failure::Broken(error.message)))
+            }
             (Stage::Hello | Stage::Offered { .. }, Err(error)) => {
                 let reason = error.data.as_ref().and_then(|data| data.get("reason")).and_then(Value::as_str);
-                let refusal = format!("{} ({})", error.message, reason.unwrap_or("no reason named"));
+                let refusal = match reason {
+                    Some(reason) => format!("{} ({reason})", error.message),
+                    None => error.message,
+                };
                 Some(Heard::Ended(Failure::Refused(refusal)))
             }
             (stage @ (Stage::Joined { .. } | Stage::Ended), _) => {

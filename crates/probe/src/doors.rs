@@ -15,6 +15,9 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 const SDP: (&str, &str) = ("content-type", "application/sdp");
 const FRAGMENT: (&str, &str) = ("content-type", "application/trickle-ice-sdpfrag");
 
+/// The code of an error that is not the device's: it did not answer. Nobody else uses positive ones.
+pub const NO_ANSWER: i32 = 1;
+
 /// Where what the device says goes.
 pub struct Inbox {
     pub messages: mpsc::Sender<Incoming>,
@@ -132,7 +135,11 @@ fn hello() -> HelloReply {
 }
 
 async fn offer(url: &Url, value: serde_json::Value, session: &mut Session) -> Result<serde_json::Value, RpcError> {
-    let refused = |sentence: String| RpcError::new(ErrorCode::Unavailable, sentence);
+    // WHEP knows HTTP's numbers and no reasons, so none is named.
+    let refused = |sentence: String| RpcError {
+        data: None,
+        ..RpcError::new(ErrorCode::Unavailable, sentence)
+    };
     let offer: Offer = params(value)?;
     let line = |name: &str| offer.sdp.lines().find(|line| line.starts_with(name)).unwrap_or_default();
     session.head = ["a=ice-ufrag:", "a=ice-pwd:", "m=", "a=mid:"]
@@ -143,7 +150,11 @@ async fn offer(url: &Url, value: serde_json::Value, session: &mut Session) -> Re
         None => url.path.clone(),
     };
     let answer = url.at(path).request(Method::POST, &[SDP], offer.sdp.clone()).await;
-    let answer = answer.map_err(|error| refused(format!("{error:#}")))?;
+    let answer = answer.map_err(|error| RpcError {
+        code: NO_ANSWER,
+        message: format!("{error:#}"),
+        data: None,
+    })?;
     if answer.status != hyper::StatusCode::CREATED {
         return Err(refused(answer.problem()));
     }

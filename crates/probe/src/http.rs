@@ -1,5 +1,6 @@
 //! HTTP/1.1 as far as a viewer needs it: one request on a connection of its own, and streams of events.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::time::Duration;
@@ -26,6 +27,12 @@ pub struct Url {
     port: u16,
     /// With its leading slash, and none at its end.
     pub path: String,
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority, self.path)
+    }
 }
 
 /// A response that has been read.
@@ -106,7 +113,7 @@ impl Url {
                 body,
             })
         };
-        let what = || format!("asking http://{}{}", self.authority, self.path);
+        let what = || format!("asking {self}");
         tokio::time::timeout(PATIENCE, exchange)
             .await
             .with_context(what)?
@@ -118,7 +125,7 @@ impl Url {
     /// # Errors
     /// As [`Url::request`], or it is refused.
     pub async fn events(&self) -> anyhow::Result<Events> {
-        let what = || format!("listening to http://{}{}", self.authority, self.path);
+        let what = || format!("listening to {self}");
         let opening = self.send(Method::GET, &[("accept", "text/event-stream")], String::new());
         let (head, body) = tokio::time::timeout(PATIENCE, opening)
             .await

@@ -22,7 +22,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The way to the device, with a line for each viewer.
 pub struct Joined {
-    /// Its id; for WHEP, which knows none, its address.
+    /// Its id; for WHEP, which knows none, the address that was asked.
     pub device: String,
     pub lines: Vec<Line>,
     pub statuses: mpsc::Receiver<Incoming>,
@@ -137,18 +137,32 @@ impl Joined {
             .context("there is no device at this address: it has no peercam.json")?;
         let device = device.to_owned();
         if config["http"] == false {
-            bail!("the device takes no viewers by HTTP; set http.signaling in its configuration, or use its broker");
+            let broker = config["broker"]
+                .as_str()
+                .map_or_else(|| "--broker".to_owned(), |url| format!("--broker {url}"));
+            bail!("the device takes no viewers by HTTP; use its broker ({broker}), or set http.signaling in its configuration");
         }
         Ok(Self::by_tasks(device, viewers, |peer, outgoing, inbox, tasks| {
             tasks.spawn_local(by_http(url.clone(), peer, outgoing, inbox));
         }))
     }
 
-    /// Joins by WHEP; whether anybody is there the first viewer learns.
-    pub fn by_whep(url: Url, viewers: u16) -> Self {
-        Self::by_tasks(format!("at {}", url.path), viewers, |_, outgoing, inbox, tasks| {
+    /// # Errors
+    /// Nobody answers there, it is no WHEP endpoint, or `stream` can't be appended to it.
+    pub async fn by_whep(url: Url, stream: Option<&str>, viewers: u16) -> anyhow::Result<Self> {
+        let mut names = url.path.split('/').skip_while(|name| *name != "whep");
+        if let (Some(stream), Some(named)) = (stream, names.nth(1)) {
+            bail!("{url} names the stream {named} already; leave --stream {stream} or /{named} out");
+        }
+        let answer = url.request(Method::OPTIONS, &[], String::new()).await?;
+        // By this a WHEP endpoint is known (the draft, 4.2); a page that somebody serves has none.
+        if !answer.headers.contains_key("accept-post") {
+            let status = answer.status;
+            bail!("{url} is no WHEP endpoint ({status}): it is at http://HOST:PORT/whep, where http.whep in the configuration is true");
+        }
+        Ok(Self::by_tasks(format!("at {url}"), viewers, |_, outgoing, inbox, tasks| {
             tasks.spawn_local(by_whep(url.clone(), outgoing, inbox));
-        })
+        }))
     }
 
     fn by_tasks(device: String, viewers: u16, spawn: impl Fn(String, mpsc::Receiver<String>, Inbox, &mut JoinSet<()>)) -> Self {

@@ -24,7 +24,7 @@ mod viewer;
 #[cfg(test)]
 mod viewer_tests;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         // It would say so on standard error, and panic, when standard error is gone (`2>&1 | head`).
         .log_internal_errors(false)
         .init();

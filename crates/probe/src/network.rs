@@ -100,7 +100,8 @@ impl<T> Wire<T> {
     }
 }
 
-fn percent(text: &str) -> Result<f64, String> {
+/// Reads a share of a hundred.
+pub fn percent(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
         Ok(_) | Err(_) => Err("a number from 0 to 100 is wanted".to_owned()),

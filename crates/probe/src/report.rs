@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::args::ClockChoice;
+use crate::dialogue::Failure;
 use crate::moment::Moment;
 use crate::network::Weather;
 use crate::offset::Estimate;
@@ -89,6 +90,9 @@ pub struct ViewerReport {
     pub rtt_ms: Option<f64>,
     /// Local address, the device's address, and what kind of candidate that is.
     pub path: Option<String>,
+    /// Whether the device was heard at all.
+    #[serde(skip)]
+    pub answered: bool,
     pub control_open_ms: Option<f64>,
     pub control_round_trip_ms: Option<Summary>,
     pub control_error: Option<String>,
@@ -109,13 +113,21 @@ pub struct Reading<'a> {
     pub clock: ClockChoice,
     /// From capture to the whole picture; what takes longer is late.
     pub late_ms: f64,
+    /// Whether the device answers a hello at this door; by WHEP it does not.
+    pub has_hello: bool,
     pub end: Moment,
 }
 
 impl Account {
     /// Reads a viewer.
     pub fn of(index: usize, peer: String, viewer: &Viewer, reading: &Reading<'_>) -> Self {
-        let Reading { own, clock, late_ms, end } = *reading;
+        let Reading {
+            own,
+            clock,
+            late_ms,
+            has_hello,
+            end,
+        } = *reading;
         let tally = &viewer.video.tally;
         let at = viewer.milestones;
         let end = at.ended.unwrap_or(end);
@@ -145,7 +157,7 @@ impl Account {
             viewer: index,
             peer,
             failed,
-            hello_reply_ms: between(at.hello, at.hello_reply),
+            hello_reply_ms: between(at.hello, at.hello_reply).filter(|_| has_hello),
             answer_ms: between(at.offer, at.answer),
             connected_ms: between(at.offer, at.connected),
             offer_to_key_ms: between(at.offer, tally.first_key),
@@ -183,6 +195,11 @@ impl Account {
                 let kind = viewer.remote_kind(pair.remote.addr);
                 format!("{} to {} ({kind})", pair.local.addr, pair.remote.addr)
             }),
+            answered: if has_hello {
+                at.hello_reply.is_some()
+            } else {
+                at.answer.is_some() || matches!(viewer.failure, Some(Failure::Refused(_)))
+            },
             control_open_ms: between(at.offer, viewer.control.open),
             control_round_trip_ms: viewer.control.round_trip_ms.summary(),
             control_error: viewer.control.error.clone(),
@@ -229,9 +246,9 @@ impl Report {
         }
     }
 
-    /// Whether nobody at all answered hello.
+    /// Whether the device answered none of the viewers.
     pub fn unreachable(&self) -> bool {
-        self.per_viewer.iter().all(|viewer| viewer.hello_reply_ms.is_none())
+        self.per_viewer.iter().all(|viewer| !viewer.answered)
     }
 }
 
@@ -242,7 +259,8 @@ fn one(value: Option<f64>) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "device {}, {} viewers, {:.1} s", self.device, self.viewers, self.seconds)?;
+        let viewers = if self.viewers == 1 { "viewer" } else { "viewers" };
+        writeln!(f, "device {}, {} {viewers}, {:.1} s", self.device, self.viewers, self.seconds)?;
         writeln!(f)?;
         let columns = [
             "viewer", "key ms", "fps", "shown", "lost", "undec", "skip", "late", "frz", "lat p50", "lat p95", "kbit/s", "nack", "pli",
@@ -306,7 +324,10 @@ impl fmt::Display for Report {
         if let Some(network) = &self.network {
             writeln!(f, "{:<30} {network}", "emulated network")?;
         }
-        if let Some(first) = self.per_viewer.first() {
+        // Who was refused has neither.
+        let measured = self.per_viewer.iter().find(|viewer| viewer.latency_clock.is_some());
+        let connected = || self.per_viewer.iter().find(|viewer| viewer.path.is_some());
+        if let Some(first) = measured.or_else(connected).or(self.per_viewer.first()) {
             let clock = match (first.latency_clock, first.clock_offset) {
                 (Some("local"), _) => "this machine's own".to_owned(),
                 (Some(_), Some(it)) => format!(
@@ -315,8 +336,13 @@ impl fmt::Display for Report {
                 ),
                 (None, _) | (Some(_), None) => "none: no capture times, or no clock exchange".to_owned(),
             };
-            writeln!(f, "{:<30} {clock}", "clock for latency")?;
-            writeln!(f, "{:<30} {}", "path", first.path.as_deref().unwrap_or("-"))?;
+            let whose = if self.viewers > 1 {
+                format!(" (viewer {})", first.viewer)
+            } else {
+                String::new()
+            };
+            writeln!(f, "{:<30} {clock}{whose}", "clock for latency")?;
+            writeln!(f, "{:<30} {}{whose}", "path", first.path.as_deref().unwrap_or("-"))?;
         }
         for it in &self.per_viewer {
             if let Some(reason) = &it.failed {
@@ -349,5 +375,38 @@ fn missing(at: Milestones) -> &'static str {
         "no connection: is UDP blocked between here and the device?"
     } else {
         "no decodable key frame came"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn viewer(number: usize, clock: Option<&'static str>) -> ViewerReport {
+        ViewerReport {
+            viewer: number,
+            latency_clock: clock,
+            path: clock.map(|_| format!("path-{number}")),
+            answered: true,
+            ..ViewerReport::default()
+        }
+    }
+
+    #[test]
+    fn the_clock_is_that_of_a_viewer_who_measured() {
+        let report = Report {
+            viewers: 2,
+            per_viewer: vec![viewer(0, None), viewer(1, Some("local"))],
+            ..Report::default()
+        };
+        let text = report.to_string();
+        assert!(text.contains("this machine's own (viewer 1)") && text.contains("path-1"), "{text}");
+        assert!(text.contains("2 viewers") && !report.unreachable(), "{text}");
+        let lone = Report {
+            viewers: 1,
+            per_viewer: vec![viewer(0, Some("local"))],
+            ..Report::default()
+        };
+        assert!(lone.to_string().contains("1 viewer,"), "{lone}");
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ pub async fn run(args: &Args) -> anyhow::Result<Report> {
     let mut joined = match (&args.broker, &args.http, &args.whep) {
         (Some(url), ..) => Joined::by_broker(url, args).await?,
         (None, Some(url), _) => Joined::by_http(&http::Url::parse(url)?, args.viewers).await?,
-        (None, None, Some(url)) => Joined::by_whep(http::Url::parse(url)?, args.viewers),
+        (None, None, Some(url)) => Joined::by_whep(http::Url::parse(url)?, args.stream.as_deref(), args.viewers).await?,
         (None, None, None) => bail!("--broker, --http or --whep says how to reach the device"),
     };
 
@@ -124,6 +124,7 @@ pub async fn run(args: &Args) -> anyhow::Result<Report> {
             own: &addresses,
             clock: args.clock,
             late_ms: args.late_ms,
+            has_hello: args.whep.is_none(),
             end: Moment::now(),
         };
         accounts.push(Account::of(index, peer, &viewer, &reading));
@@ -132,6 +133,11 @@ pub async fn run(args: &Args) -> anyhow::Result<Report> {
     report.statuses = heard;
     report.network = (!args.weather.is_calm()).then_some(args.weather);
     report.missed = args.thresholds.missed(&report);
+    if report.unreachable() {
+        report
+            .missed
+            .push("everything: the device did not answer, and nothing was measured".to_owned());
+    }
     if let Some(error) = &save_error {
         report.missed.push(format!("saving the stream: {error}"));
     }
@@ -213,6 +219,12 @@ fn receive(link: &mut Link, viewer: &mut Viewer, shared: &Shared) {
 
 /// The addresses to be offered: as the arguments say, else all but link-local ones.
 fn local_addresses(args: &Args) -> anyhow::Result<Vec<IpAddr>> {
+    for address in &args.address {
+        // What is not ours would be offered in vain, and look like a firewall.
+        if address.is_unspecified() || address.is_multicast() || UdpSocket::bind((*address, 0)).is_err() {
+            bail!("--address {address}: this machine does not have this address (`ip address` lists them)");
+        }
+    }
     if !args.address.is_empty() {
         return Ok(args.address.clone());
     }

@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use crate::args::milliseconds;
+use crate::network::percent;
 use crate::report::{Report, ViewerReport};
 use crate::samples::Summary;
 
@@ -13,13 +15,13 @@ pub struct Thresholds {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub max_failed: usize,
     /// From sending the offer to the first whole key frame, p95 over all viewers, in milliseconds.
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = milliseconds)]
     pub max_first_key_p95_ms: Option<f64>,
     /// The same from sending hello.
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = milliseconds)]
     pub max_hello_first_key_p95_ms: Option<f64>,
     /// Pictures a second, for every viewer.
-    #[arg(long, value_name = "FPS")]
+    #[arg(long, value_name = "FPS", value_parser = rate)]
     pub min_fps: Option<f64>,
     /// Pictures shown, for every viewer.
     #[arg(long, value_name = "N")]
@@ -31,7 +33,7 @@ pub struct Thresholds {
     #[arg(long, value_name = "N")]
     pub max_skipped_frames: Option<u64>,
     /// Pictures of which every packet came, in percent of those that were sent (from --settle-seconds on), for every viewer.
-    #[arg(long, value_name = "PERCENT")]
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
     pub min_whole_percent: Option<f64>,
     /// Pictures that were late (--late-ms), for every viewer.
     #[arg(long, value_name = "N")]
@@ -40,11 +42,18 @@ pub struct Thresholds {
     #[arg(long, value_name = "N")]
     pub max_freezes: Option<u64>,
     /// From capture to the whole picture received, p95 over all pictures of all viewers, in milliseconds.
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = milliseconds)]
     pub max_latency_p95_ms: Option<f64>,
     /// The same, p99.
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = milliseconds)]
     pub max_latency_p99_ms: Option<f64>,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(fps) if (0.0..=1_000.0).contains(&fps) => Ok(fps),
+        Ok(_) | Err(_) => Err("a number of pictures a second from 0 to 1000 is wanted".to_owned()),
+    }
 }
 
 impl Thresholds {
@@ -55,8 +64,9 @@ impl Thresholds {
         if failed.len() > self.max_failed {
             let first = failed.first().and_then(|viewer| viewer.failed.as_deref()).unwrap_or_default();
             missed.push(format!(
-                "{} viewers failed, {} may; the first: {first}",
+                "{} of {} viewers failed, {} may; the first: {first}",
                 failed.len(),
+                report.per_viewer.len(),
                 self.max_failed
             ));
         }
@@ -84,13 +94,14 @@ impl Thresholds {
         }
         for viewer in &report.per_viewer {
             let name = viewer.viewer;
-            if let Some(limit) = self.min_fps
-                && viewer.fps.is_none_or(|fps| fps < limit)
-            {
-                missed.push(format!(
-                    "viewer {name}: {:.2} pictures a second, at least {limit} wanted",
-                    viewer.fps.unwrap_or(0.0)
-                ));
+            match (viewer.fps, self.min_fps) {
+                (Some(fps), Some(limit)) if fps < limit => {
+                    missed.push(format!("viewer {name}: {fps:.2} pictures a second, at least {limit} wanted"));
+                }
+                (None, Some(limit)) => missed.push(format!(
+                    "viewer {name}: pictures a second were not measured, since none was shown; at least {limit} wanted"
+                )),
+                (Some(_) | None, _) => {}
             }
             if let Some(limit) = self.min_frames
                 && viewer.frames_shown < limit
@@ -100,13 +111,17 @@ impl Thresholds {
                     viewer.frames_shown
                 ));
             }
-            if let Some(limit) = self.min_whole_percent
-                && viewer.whole_percent.is_none_or(|percent| percent < limit)
-            {
-                missed.push(format!(
-                    "viewer {name}: {:.2} % of the pictures came whole, at least {limit} % wanted",
-                    viewer.whole_percent.unwrap_or(0.0)
-                ));
+            match (viewer.whole_percent, self.min_whole_percent) {
+                (Some(percent), Some(limit)) if percent < limit => {
+                    missed.push(format!(
+                        "viewer {name}: {percent:.2} % of the pictures came whole, at least {limit} % wanted"
+                    ));
+                }
+                (None, Some(limit)) => missed.push(format!(
+                    "viewer {name}: how many pictures came whole was not measured, at least {limit} % wanted; does it watch for longer \
+                     than --settle-seconds?"
+                )),
+                (Some(_) | None, _) => {}
             }
             if self.max_late_frames.is_some() && viewer.latency_ms.is_none() {
                 missed.push(format!("viewer {name}: whether pictures were late was not measured"));
@@ -123,6 +138,9 @@ impl Thresholds {
                 ("freezes", |it| it.freezes, self.max_freezes),
             ];
             for (what, count, limit) in counts {
+                if limit.is_some() && viewer.fps.is_none() {
+                    missed.push(format!("viewer {name}: {what} were not counted, since no picture was shown"));
+                }
                 if let Some(limit) = limit.filter(|limit| count(viewer) > *limit) {
                     missed.push(format!("viewer {name}: {} {what}, at most {limit} wanted", count(viewer)));
                 }
@@ -207,6 +225,17 @@ mod tests {
         let missed = thresholds.missed(&report);
         assert_eq!(missed.len(), 3, "{missed:?}");
         assert!(missed[0].contains("the device refused: busy"), "{missed:?}");
+        report.per_viewer[0].whole_percent = None;
+        let counted = Thresholds {
+            max_failed: 1,
+            min_fps: Some(1.0),
+            min_whole_percent: Some(1.0),
+            max_freezes: Some(100),
+            ..Thresholds::default()
+        };
+        let missed = counted.missed(&report);
+        assert_eq!(missed.len(), 3, "{missed:?}");
+        assert!(missed.iter().all(|it| it.contains(" not ") && !it.contains("0.00")), "{missed:?}");
         assert_eq!(
             Thresholds {
                 max_failed: 1,

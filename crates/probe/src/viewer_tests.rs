@@ -361,6 +361,7 @@ impl World {
             own: &[],
             clock: choice,
             late_ms: 250.0,
+            has_hello: true,
             end: self.now,
         };
         Account::of(0, "p".to_owned(), &self.viewer, &reading).report

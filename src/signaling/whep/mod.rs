@@ -82,6 +82,9 @@ impl Whep {
     async fn endpoint(&self, stream: Option<&str>, request: Request, from: IpAddr) -> Result<Response<Body>, Problem> {
         match *request.method() {
             Method::OPTIONS => Ok(allow(empty(StatusCode::OK), "OPTIONS, GET, HEAD, POST")),
+            Method::GET | Method::HEAD if stream.is_some_and(|name| self.dispatcher.streams().all(|known| known != name)) => {
+                Err(self.no_such_stream())
+            }
             Method::GET => Ok(empty(StatusCode::NO_CONTENT)),
             // By this a player knows a WHEP address (the draft, 4.2).
             Method::HEAD => Ok(respond(StatusCode::OK, SDP, Body::empty())),
@@ -130,6 +133,10 @@ impl Whep {
             let sentence = "the body is no SDP offer: one begins with v=0 and has a media section";
             return Err(Problem::new(StatusCode::BAD_REQUEST, sentence));
         }
+        if !offer.contains("\nm=video") {
+            let sentence = "the offer has no video section; the device sends a picture, and no sound";
+            return Err(Problem::new(StatusCode::BAD_REQUEST, sentence));
+        }
         let credentials = match fragment::credentials(&offer) {
             Ok(Some(credentials)) => credentials,
             Ok(None) => return Err(Problem::new(StatusCode::BAD_REQUEST, "the offer has no ice-ufrag and ice-pwd")),
@@ -141,9 +148,7 @@ impl Whep {
             Some(name) => hello.streams.iter().find(|known| known.name == name),
             None => hello.streams.first(),
         }) else {
-            let names: Vec<&str> = hello.streams.iter().map(|known| known.name.as_str()).collect();
-            let sentence = format!("there is no such stream; this device has: {}", names.join(", "));
-            return Err(Problem::new(StatusCode::NOT_FOUND, sentence));
+            return Err(self.no_such_stream());
         };
         let kept = fragment::without_candidates(&offer);
         let reply = self.offer(&hello, offer, &stream.name, None, &peer, role).await?;
@@ -192,8 +197,7 @@ impl Whep {
         // One change of a session at a time: two restarts that overlap would leave us with the credentials of the wrong one.
         let mut session = session.lock().await;
         if !matches_tag(&wanted, &session.tag) {
-            let sentence = "ICE was restarted since: this is about an earlier ICE session";
-            return Err(Problem::new(StatusCode::PRECONDITION_FAILED, sentence));
+            return Err(Problem::new(StatusCode::PRECONDITION_FAILED, why_no_match(&wanted)));
         }
         let restart = fragment.credentials.filter(|credentials| *credentials != session.credentials);
         let answer = match restart {
@@ -279,7 +283,14 @@ impl Whep {
     }
 
     async fn call(&self, method: &str, params: serde_json::Value, peer: &PeerId, role: Role) -> Result<serde_json::Value, Problem> {
-        Ok(self.dispatcher.call(method, params, peer, role, (self.now)()).await?)
+        let result = self.dispatcher.call(method, params, peer, role, (self.now)()).await;
+        Ok(result.map_err(for_players)?)
+    }
+
+    fn no_such_stream(&self) -> Problem {
+        let names: Vec<&str> = self.dispatcher.streams().collect();
+        let sentence = format!("there is no such stream; this device has: {}", names.join(", "));
+        Problem::new(StatusCode::NOT_FOUND, sentence)
     }
 }
 
@@ -365,6 +376,28 @@ fn matches_tag(wanted: &str, tag: &str) -> bool {
         .any(|wanted| wanted == "*" || wanted == "\"*\"" || wanted == tag)
 }
 
+/// What is wrong with an `If-Match` that does not match.
+fn why_no_match(wanted: &str) -> &'static str {
+    let wanted = wanted.trim();
+    if wanted.starts_with("W/") {
+        "If-Match has a weak ETag, which never matches; send the ETag as the device gave it, in its quotes"
+    } else if !wanted.starts_with('"') {
+        "If-Match has no ETag: one stands in quotes; send it as the device gave it"
+    } else {
+        "If-Match has not the ETag that this session has now; each ICE restart gives it a new one"
+    }
+}
+
+/// The same error without what only a browser's user can do.
+fn for_players(error: RpcError) -> RpcError {
+    if error.kind() != Some(ErrorCode::UnsupportedCodec) {
+        return error;
+    }
+    let (what, _) = error.message.split_once("; use Chrome").unwrap_or((&error.message, ""));
+    let message = what.replace("this browser", "this player");
+    RpcError { message, ..error }
+}
+
 /// An ICE session is known by our user name fragment, which is random and new at each restart.
 fn tag_of(answer: &str) -> String {
     let credentials = fragment::credentials(answer).ok().flatten();
@@ -415,6 +448,13 @@ mod tests {
         }
         for wanted in ["", "abc", "W/\"abc\"", "\"x\""] {
             assert!(!matches_tag(wanted, "\"abc\""), "{wanted}");
+        }
+    }
+
+    #[test]
+    fn an_entity_tag_that_does_not_match_is_told_why() {
+        for (wanted, word) in [("abc", "quotes"), ("W/\"abc\"", "weak"), ("\"x\"", "restart"), ("", "quotes")] {
+            assert!(why_no_match(wanted).contains(word), "{wanted}");
         }
     }
 
