@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::intake::Intake;
-use super::{BUFFERS, GOP, Opened, SILENCE, WAIT, Wish, failed};
+use super::{GOP, Opened, SILENCE, WAIT, Wish, failed};
 use crate::capture::{CaptureError, Source};
 use crate::media::{AccessUnit, Bitrate, EncoderTarget};
 use crate::v4l2::{Device, FourCc, Interest, Queue, Ready, control, wait};
@@ -35,12 +35,8 @@ impl H264Camera {
         set_up_encoder(&camera, wish.bitrate);
         let device = Arc::new(camera.device);
         let forces_key_frames = device.control(control::FORCE_KEY_FRAME).is_some();
-        let start = || {
-            let mut queue = Queue::mapped(Arc::clone(&device), camera.kind, BUFFERS)?;
-            queue.start()?;
-            Ok(queue)
-        };
-        let queue = start().map_err(|error| failed(device.path(), "starting", &error))?;
+        let mut queue = Opened::buffers(&device, camera.kind)?;
+        queue.start().map_err(|error| failed(device.path(), "starting", &error))?;
         tracing::info!(device = %device.path().display(), forces_key_frames, "camera started");
         Ok(Self {
             queue,

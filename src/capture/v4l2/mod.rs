@@ -7,19 +7,22 @@ mod trouble;
 
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{CaptureError, Source, devices};
 use crate::config::CameraFormat;
 use crate::encode::m2m::{self, FoundEncoder};
 use crate::media::Bitrate;
-use crate::v4l2::{Device, Format, FourCc, QueueKind, Size, nodes};
+use crate::v4l2::{Device, Format, FourCc, Queue, QueueKind, Size, nodes};
 use h264::H264Camera;
 use raw::RawCamera;
 use trouble::failed;
 
 /// Enough for a driver to fill one while two wait and one is read; more would only make a stalled picture older.
 const BUFFERS: u32 = 4;
+/// One to be filled while another is read.
+const LEAST_BUFFERS: u32 = 2;
 /// How long one call waits for a picture.
 const WAIT: Duration = Duration::from_secs(1);
 /// A camera that delivers nothing for so long has stalled, and is opened anew.
@@ -147,6 +150,19 @@ impl Opened {
                 tracing::warn!(device = %path, wanted = fps, %error, "the camera's rate cannot be set");
             }
         }
+    }
+
+    /// Asks for the camera's buffers.
+    fn buffers(device: &Arc<Device>, kind: QueueKind) -> Result<Queue, CaptureError> {
+        let queue = Queue::mapped(Arc::clone(device), kind, BUFFERS).map_err(|error| failed(device.path(), "starting", &error))?;
+        if queue.len() < LEAST_BUFFERS {
+            return Err(CaptureError::Lost(format!(
+                "starting {}: the driver gives {} buffers, at least {LEAST_BUFFERS} are needed",
+                device.path().display(),
+                queue.len()
+            )));
+        }
+        Ok(queue)
     }
 
     /// Pictures a second.

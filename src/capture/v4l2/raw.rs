@@ -7,11 +7,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{BUFFERS, GOP, Opened, SILENCE, WAIT, Wish, failed};
+use super::{GOP, Opened, SILENCE, WAIT, Wish, failed};
 use crate::capture::{CaptureError, REST, Source, Timeline};
 use crate::encode::m2m::{FoundEncoder, M2mEncoder, M2mError, M2mSettings, picture_bytes};
 use crate::media::{AccessUnit, EncoderTarget, TargetCell};
 use crate::v4l2::{Device, Event, Format, FourCc, Interest, Queue, Ready, Taken, wait};
+
+const BUFFERS_TO_SHARE: u32 = 3;
 
 /// An open, streaming camera with its encoder.
 pub(super) struct RawCamera {
@@ -56,8 +58,10 @@ impl RawCamera {
         let kind = camera.kind;
         let device = Arc::new(camera.device);
         let fail = |error| failed(device.path(), "starting", &error);
-        let mut queue = Queue::mapped(Arc::clone(&device), kind, BUFFERS).map_err(fail)?;
-        let encoder = M2mEncoder::open(found, &format, Some(&queue), &settings).map_err(lost)?;
+        let mut queue = Opened::buffers(&device, kind)?;
+        // The encoder has one of them, one waits for it: with fewer the camera would have none to fill meanwhile.
+        let shared = (queue.len() >= BUFFERS_TO_SHARE).then_some(&queue);
+        let encoder = M2mEncoder::open(found, &format, shared, &settings).map_err(lost)?;
         queue.start().map_err(fail)?;
         let tells_changes = device.subscribe(Event::SourceChange).is_ok();
         tracing::info!(
@@ -134,8 +138,6 @@ impl RawCamera {
     /// is handed over.
     fn copy_from_now_on(&mut self, why: &M2mError) -> Result<(), CaptureError> {
         tracing::warn!(%why, "pictures are copied from now on");
-        // The Pi's has memory for one of a size: the old one goes first.
-        self.encoder.drain(std::time::Duration::ZERO);
         self.encoder = M2mEncoder::open(&self.found, &self.format, None, &self.settings).map_err(lost)?;
         Ok(())
     }
@@ -161,7 +163,7 @@ impl RawCamera {
     }
 
     /// Waits for either side, at most until `until`.
-    fn wait_for_either(&self, until: Instant) -> Result<bool, CaptureError> {
+    fn wait_for_either(&mut self, until: Instant) -> Result<bool, CaptureError> {
         let interest = Interest {
             event: self.tells_changes,
             ..Interest::FILLED
@@ -178,18 +180,15 @@ impl RawCamera {
         match camera {
             Ready::Has(has) if has.event => self.look_at_events().map(|()| true),
             Ready::Has(_) | Ready::Timeout => Ok(camera != Ready::Timeout || encoder != Ready::Timeout),
-            // Reading says which error it is.
-            Ready::Error | Ready::Gone => match self.queue_error() {
-                Some(error) => Err(error),
-                None => Ok(true),
+            // Reading says which error it is; one without a reason would be reported for ever.
+            Ready::Error | Ready::Gone => match self.receive()? {
+                true => Ok(true),
+                false => Err(CaptureError::Lost(format!(
+                    "{} reports an error; it is opened anew",
+                    self.device.path().display()
+                ))),
             },
         }
-    }
-
-    fn queue_error(&self) -> Option<CaptureError> {
-        // Asking for the format fails where the device is gone; a queue that failed says EIO at the next dequeue.
-        let error = self.device.capability().err()?;
-        Some(self.camera_lost("reading", &error))
     }
 
     fn look_at_events(&self) -> Result<(), CaptureError> {

@@ -78,6 +78,8 @@ pub struct M2mEncoder {
     coded: Queue,
     /// How pictures have to lie in its buffers.
     format: Format,
+    /// What of that is picture.
+    size: Size,
     /// The camera's buffers, where the encoder reads those.
     shared: Option<Vec<Vec<(OwnedFd, u32)>>>,
     stamps: Stamps,
@@ -126,6 +128,7 @@ impl M2mEncoder {
             input,
             coded,
             format,
+            size: wanted,
             shared,
             stamps: Stamps::new(Instant::now()),
             watch: Watch::default(),
@@ -387,11 +390,20 @@ impl Drop for M2mEncoder {
 
 impl Encoder for M2mEncoder {
     fn submit(&mut self, frame: &RawFrame) -> Result<bool, EncodeError> {
+        let (width, height) = (frame.width as usize, frame.height as usize);
+        let (size, expected) = (self.size, width * height * 3 / 2);
+        if (frame.width, frame.height) != (size.width, size.height) || frame.i420.len() != expected {
+            return Err(EncodeError::Frame {
+                width: size.width,
+                height: size.height,
+                bytes: frame.i420.len(),
+                expected: size.width as usize * size.height as usize * 3 / 2,
+            });
+        }
         while self.returned()?.is_some() {}
         if self.busy() {
             return Ok(false);
         }
-        let (width, height) = (frame.width as usize, frame.height as usize);
         Ok(self.submit_with(frame.captured, |room, own| pixels::copy_i420(&frame.i420, width, height, own, room))?)
     }
 
