@@ -46,7 +46,7 @@ const DOORS: &[(&str, &str, &str)] = &[
     (
         "capture",
         "encode",
-        "the test pattern makes raw frames, which its own thread encodes",
+        "the test pattern makes raw frames, and a raw camera's are encoded, on the thread that captures them",
     ),
     ("config", "media", "a bit rate in the configuration is media's `Bitrate`"),
     (

@@ -1,18 +1,25 @@
-//! The cameras of this machine and what they can do: `peercam devices`.
+//! The cameras of this machine, what they can do, and how to configure them: `peercam devices`.
 
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::v4l2::{Device, FourCc, Rates, Size, control};
+use super::v4l2::RAW;
+use crate::encode::m2m::{self, FoundEncoder};
+use crate::v4l2::{Device, FourCc, QueueKind, Rates, Size, control, nodes};
 
-/// Every V4L2 capture device that was found.
+/// Every V4L2 capture device and hardware encoder that was found.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Devices(pub Vec<Found>);
+pub struct Devices {
+    pub cameras: Vec<Found>,
+    pub encoders: Vec<FoundEncoder>,
+}
 
 /// One device node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
     pub path: PathBuf,
+    /// A name of it that stays the same when cameras are plugged in another order.
+    pub by_id: Option<PathBuf>,
     pub about: About,
 }
 
@@ -43,18 +50,10 @@ pub struct Format {
 /// Looks at every device node; opens each for a moment.
 #[must_use]
 pub fn list() -> Devices {
-    Devices(nodes().into_iter().filter_map(look).collect())
-}
-
-/// `/dev/video*`, by number.
-pub(super) fn nodes() -> Vec<PathBuf> {
-    let number = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix("video")?.parse::<u32>().ok();
-    let entries = std::fs::read_dir("/dev").into_iter().flatten().flatten();
-    let mut nodes: Vec<_> = entries
-        .filter_map(|entry| number(&entry.path()).map(|number| (number, entry.path())))
-        .collect();
-    nodes.sort();
-    nodes.into_iter().map(|(_, path)| path).collect()
+    Devices {
+        cameras: nodes().into_iter().filter_map(look).collect(),
+        encoders: m2m::find_all(),
+    }
 }
 
 pub(super) fn format_names(formats: &[FourCc]) -> String {
@@ -69,60 +68,108 @@ fn look(path: PathBuf) -> Option<Found> {
     let read = Device::open(&path).and_then(|device| device.capability().map(|capability| (device, capability)));
     let about = match read {
         Err(error) => About::Unreadable(error.to_string()),
-        Ok((_, capability)) if !capability.captures() && !capability.captures_multi_planar() => return None,
-        Ok((device, capability)) => About::Camera {
-            card: capability.card,
-            driver: capability.driver,
-            bus: capability.bus,
-            formats: device.formats().into_iter().map(|name| format(&device, name)).collect(),
-            sets_bitrate: device.control(control::BITRATE).is_some(),
-            forces_key_frames: device.control(control::FORCE_KEY_FRAME).is_some(),
-        },
+        Ok((device, capability)) => {
+            let kind = capability.camera()?;
+            About::Camera {
+                card: capability.card,
+                driver: capability.driver,
+                bus: capability.bus,
+                formats: formats(&device, kind),
+                sets_bitrate: device.control(control::BITRATE).is_some(),
+                forces_key_frames: device.control(control::FORCE_KEY_FRAME).is_some(),
+            }
+        }
     };
-    Some(Found { path, about })
+    Some(Found {
+        by_id: by_id(&path),
+        path,
+        about,
+    })
 }
 
-fn format(device: &Device, name: FourCc) -> Format {
-    let sizes = device
-        .sizes(name)
+fn formats(device: &Device, kind: QueueKind) -> Vec<Format> {
+    let format = |name| Format {
+        name,
+        sizes: device
+            .sizes(name)
+            .into_iter()
+            .map(|size| (size, device.rates(name, size)))
+            .collect(),
+    };
+    device.formats(kind).into_iter().map(format).collect()
+}
+
+/// udev's name of a node, by maker and serial number.
+fn by_id(node: &PathBuf) -> Option<PathBuf> {
+    let names = std::fs::read_dir("/dev/v4l/by-id").into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = names.map(|name| name.path()).collect();
+    paths.sort();
+    paths
         .into_iter()
-        .map(|size| (size, device.rates(name, size)))
-        .collect();
-    Format { name, sizes }
+        .find(|path| std::fs::canonicalize(path).is_ok_and(|target| target == *node))
 }
 
 impl fmt::Display for Devices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return writeln!(
+        if self.cameras.is_empty() {
+            writeln!(
                 f,
                 "no camera found; plug one in, or see whether its driver is loaded (there is no capture device under /dev/video*)"
-            );
+            )?;
         }
-        for found in &self.0 {
-            found.fmt(f)?;
+        for found in &self.cameras {
+            found.show(&self.encoders, f)?;
         }
-        if self.0.iter().any(|found| found.about.offers_h264()) {
+        for encoder in &self.encoders {
+            let takes: Vec<_> = RAW.into_iter().filter(|format| encoder.formats.contains(format)).collect();
+            writeln!(
+                f,
+                "{}: hardware encoder {} ({}), makes H.264 of {}",
+                encoder.path.display(),
+                encoder.card,
+                encoder.driver,
+                format_names(&takes)
+            )?;
+        }
+        if self.cameras.is_empty() || self.cameras.iter().any(|found| found.about.usable_as(&self.encoders).is_some()) {
             return Ok(());
         }
+        let encoders = if self.encoders.is_empty() {
+            "there is no hardware encoder"
+        } else {
+            "the hardware encoder takes nothing that they offer"
+        };
         writeln!(
             f,
-            "none of these offers H.264; peercam needs a camera with an H.264 encoder of its own"
+            "none of these can be used: none offers H.264, and {encoders}; peercam needs a camera with an H.264 encoder of its own, or a board with one"
         )
     }
 }
 
+/// How a camera's pictures become H.264.
+#[derive(Clone, Debug, PartialEq)]
+enum Usable {
+    ItsOwn,
+    /// By this encoder, from this format.
+    By(PathBuf, FourCc),
+}
+
 impl About {
-    fn offers_h264(&self) -> bool {
-        match self {
-            Self::Unreadable(_) => false,
-            Self::Camera { formats, .. } => formats.iter().any(|format| format.name == FourCc::H264),
+    fn usable_as(&self, encoders: &[FoundEncoder]) -> Option<Usable> {
+        let Self::Camera { formats, .. } = self else { return None };
+        let offers = |name: FourCc| formats.iter().any(|format| format.name == name);
+        if offers(FourCc::H264) {
+            return Some(Usable::ItsOwn);
         }
+        encoders.iter().find_map(|encoder| {
+            let format = RAW.into_iter().find(|format| offers(*format) && encoder.formats.contains(format))?;
+            Some(Usable::By(encoder.path.clone(), format))
+        })
     }
 }
 
-impl fmt::Display for Found {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Found {
+    fn show(&self, encoders: &[FoundEncoder], f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         let (formats, controls) = match &self.about {
             About::Unreadable(reason) => return writeln!(f, "{path}: cannot be opened: {reason} (is this user in group `video`?)"),
@@ -134,20 +181,23 @@ impl fmt::Display for Found {
                 sets_bitrate,
                 forces_key_frames,
             } => {
-                let usable = if self.about.offers_h264() {
-                    "usable: it delivers H.264"
-                } else {
-                    "not usable: no H.264"
-                };
-                writeln!(f, "{path}: {card} ({driver}, {bus})\n  {usable}")?;
+                writeln!(f, "{path}: {card} ({driver}, {bus})")?;
                 (formats, (*sets_bitrate, *forces_key_frames))
             }
         };
+        let usable = self.about.usable_as(encoders);
+        let raw = RAW.iter().any(|name| formats.iter().any(|format| format.name == *name));
+        match &usable {
+            Some(Usable::ItsOwn) => writeln!(f, "  usable: it delivers H.264")?,
+            Some(Usable::By(encoder, format)) => writeln!(f, "  usable: {} encodes its {format}", encoder.display())?,
+            None if raw => writeln!(f, "  not usable: no H.264, and no hardware encoder for its raw pictures")?,
+            None => writeln!(f, "  not usable: no H.264")?,
+        }
         for format in formats {
             let sizes: Vec<_> = format.sizes.iter().map(|(size, rates)| format!("{size}{rates}")).collect();
             writeln!(f, "  {}: {}", format.name, sizes.join(", "))?;
         }
-        if self.about.offers_h264() {
+        if usable == Some(Usable::ItsOwn) {
             let word = |has| if has { "yes" } else { "no" };
             writeln!(
                 f,
@@ -156,8 +206,39 @@ impl fmt::Display for Found {
                 word(controls.1)
             )?;
         }
-        Ok(())
+        let Some(usable) = usable else { return Ok(()) };
+        let (name, format) = match usable {
+            Usable::ItsOwn => (FourCc::H264, "h264"),
+            Usable::By(_, name) => (name, config_name(name)),
+        };
+        writeln!(f, "  for peercam.toml:\n    [[camera]]\n    source = \"v4l2\"")?;
+        let device = self.by_id.as_ref().unwrap_or(&self.path);
+        writeln!(f, "    device = \"{}\"\n    format = \"{format}\"", device.display())?;
+        match formats.iter().find(|format| format.name == name).and_then(best_size) {
+            Some(size) => writeln!(f, "    size = \"{size}\""),
+            None => Ok(()),
+        }
     }
+}
+
+/// The letters of a format as `camera.format` writes them.
+fn config_name(format: FourCc) -> &'static str {
+    match format {
+        FourCc::YUYV => "yuyv",
+        FourCc::NV12 => "nv12",
+        FourCc::YUV420 => "yuv420",
+        _ => "auto",
+    }
+}
+
+/// The largest size up to 1280x720, which every browser decodes with ease; else the smallest.
+fn best_size(format: &Format) -> Option<Size> {
+    let fits = |size: &Size| size.width <= 1280 && size.height <= 720;
+    let sizes = || format.sizes.iter().map(|(size, _)| *size);
+    sizes()
+        .filter(fits)
+        .max_by_key(|size| (size.width * size.height, size.width))
+        .or_else(|| sizes().min())
 }
 
 impl fmt::Display for Rates {
@@ -176,17 +257,22 @@ impl fmt::Display for Rates {
 mod tests {
     use super::*;
 
-    fn camera(name: &[u8; 4]) -> Found {
+    fn camera(name: FourCc) -> Found {
         let size = |width, height| Size { width, height };
         Found {
             path: "/dev/video0".into(),
+            by_id: None,
             about: About::Camera {
                 card: "HD Camera".into(),
                 driver: "uvcvideo".into(),
                 bus: "usb-0000:01:00.0-1.3".into(),
                 formats: vec![Format {
-                    name: FourCc(*name),
-                    sizes: vec![(size(640, 360), Rates(vec![15.0, 29.97])), (size(1280, 720), Rates(vec![]))],
+                    name,
+                    sizes: vec![
+                        (size(640, 360), Rates(vec![15.0, 29.97])),
+                        (size(1280, 720), Rates(vec![])),
+                        (size(1920, 1080), Rates(vec![5.0])),
+                    ],
                 }],
                 sets_bitrate: true,
                 forces_key_frames: false,
@@ -194,17 +280,62 @@ mod tests {
         }
     }
 
+    fn show(cameras: Vec<Found>, encoders: Vec<FoundEncoder>) -> String {
+        Devices { cameras, encoders }.to_string()
+    }
+
+    fn encoder() -> FoundEncoder {
+        FoundEncoder {
+            path: "/dev/video11".into(),
+            card: "bcm2835-codec-encode".into(),
+            driver: "bcm2835-codec".into(),
+            input: QueueKind::OutputMulti,
+            coded: QueueKind::CaptureMulti,
+            formats: vec![FourCc::YUYV, FourCc::YUV420],
+        }
+    }
+
     #[test]
     fn a_person_can_read_what_there_is() {
-        let text = Devices(vec![camera(b"H264")]).to_string();
-        let expected = "/dev/video0: HD Camera (uvcvideo, usb-0000:01:00.0-1.3)\n  usable: it delivers H.264\n  H264: 640x360 at 15/29.97 fps, 1280x720\n  bit rate can be set: yes; key frames on request: no\n";
+        let text = show(vec![camera(FourCc::H264)], vec![]);
+        let expected = "/dev/video0: HD Camera (uvcvideo, usb-0000:01:00.0-1.3)\n  usable: it delivers H.264\n  H264: 640x360 at 15/29.97 fps, 1280x720, 1920x1080 at 5 fps\n  bit rate can be set: yes; key frames on request: no\n  for peercam.toml:\n    [[camera]]\n    source = \"v4l2\"\n    device = \"/dev/video0\"\n    format = \"h264\"\n    size = \"1280x720\"\n";
         assert_eq!(text, expected);
-        assert!(Devices(vec![]).to_string().starts_with("no camera found"));
-        assert!(Devices(vec![camera(b"YUYV")]).to_string().contains("none of these offers H.264"));
+        assert!(show(vec![], vec![]).starts_with("no camera found"));
         let closed = Found {
             path: "/dev/video3".into(),
+            by_id: None,
             about: About::Unreadable("permission denied".into()),
         };
-        assert!(Devices(vec![closed]).to_string().contains("group `video`"));
+        assert!(show(vec![closed], vec![]).contains("group `video`"));
+    }
+
+    #[test]
+    fn a_raw_camera_is_usable_where_an_encoder_takes_its_format() {
+        let text = show(vec![camera(FourCc::YUYV)], vec![encoder()]);
+        assert!(
+            text.contains("usable: /dev/video11 encodes its YUYV") && text.contains("format = \"yuyv\""),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("/dev/video11: hardware encoder bcm2835-codec-encode (bcm2835-codec), makes H.264 of YU12, YUYV\n"),
+            "{text}"
+        );
+        let alone = show(vec![camera(FourCc::YUYV)], vec![]);
+        assert!(
+            alone.contains("no hardware encoder for its raw pictures") && alone.contains("there is no hardware encoder;"),
+            "{alone}"
+        );
+        let useless = show(vec![camera(FourCc::MJPEG)], vec![encoder()]);
+        assert!(useless.contains("takes nothing that they offer"), "{useless}");
+        let plain = show(vec![], vec![encoder()]);
+        assert!(plain.starts_with("no camera found") && plain.contains("/dev/video11"), "{plain}");
+    }
+
+    #[test]
+    fn the_configuration_names_a_camera_by_what_stays() {
+        let mut found = camera(FourCc::H264);
+        found.by_id = Some("/dev/v4l/by-id/usb-HD_Camera-video-index0".into());
+        let text = show(vec![found], vec![]);
+        assert!(text.contains("device = \"/dev/v4l/by-id/usb-HD_Camera-video-index0\""), "{text}");
     }
 }

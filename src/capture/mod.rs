@@ -102,7 +102,15 @@ pub enum CaptureError {
 /// It is not there (worth trying again), or cannot be shown in a browser.
 pub fn open(camera: &config::Camera) -> Result<Box<dyn Source>, CaptureError> {
     match &camera.source {
-        config::Source::V4l2 { device, size, fps } => Ok(Box::new(v4l2::V4l2Camera::open(device.as_deref(), *size, *fps, camera.bitrate)?)),
+        config::Source::V4l2 { device, format, size, fps } => {
+            let wish = v4l2::Wish {
+                format: *format,
+                size: *size,
+                fps: *fps,
+                bitrate: camera.bitrate,
+            };
+            v4l2::open(device.as_deref(), &wish)
+        }
         config::Source::File { path, fps } => Ok(Box::new(file::FileReplay::open(path, *fps)?)),
         #[cfg(feature = "software-encoder")]
         config::Source::Pattern { size, fps, gop } => {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Config, Listen, Readers, Source, TransportPolicy, load};
+use super::{CameraFormat, Config, Listen, Readers, Source, TransportPolicy, load};
 
 /// Checks the configuration at `path`: the text to print, and whether the agent would start with it.
 #[must_use]
@@ -103,11 +103,15 @@ fn source(camera: &super::Camera) -> String {
     };
     let bitrate = camera.bitrate;
     match &camera.source {
-        Source::V4l2 { device, size, fps } => {
+        Source::V4l2 { device, format, size, fps } => {
             let device = device
                 .as_ref()
-                .map_or("the first H.264 camera found".into(), |device| device.display().to_string());
-            format!("{device}{}, {bitrate}", at(*size, *fps))
+                .map_or("the first camera found".into(), |device| device.display().to_string());
+            let format = match format {
+                CameraFormat::Auto => String::new(),
+                format => format!(", {}", format.name()),
+            };
+            format!("{device}{format}{}, {bitrate}", at(*size, *fps))
         }
         Source::File { path, fps } => {
             let path = path.display();

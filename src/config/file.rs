@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::url::{BrokerChoice, IceUrl, PageUrl};
 use super::value::{DeviceName, Gop, HostName, LogFilter, PageAddress, Size, SourceKind, StreamName, Switch, Text, UserName, Whole};
-use super::{Idle, Listen, Readers, TransportPolicy};
+use super::{CameraFormat, Idle, Listen, Readers, TransportPolicy};
 
 /// A path, and where it stands.
 pub(super) type FilePath = Option<Spanned<Text<PathBuf>>>;
@@ -37,6 +37,7 @@ pub(super) struct CameraTable {
     pub name: Option<Spanned<Text<StreamName>>>,
     pub source: Option<Text<SourceKind>>,
     pub device: FilePath,
+    pub format: Option<Spanned<Text<CameraFormat>>>,
     pub path: FilePath,
     pub size: Option<Spanned<Text<Size>>>,
     pub fps: Option<Whole<1, 240>>,

@@ -71,9 +71,10 @@ pub enum Idle {
 /// `camera.source` and the keys that belong to it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
-    /// A V4L2 camera that delivers H.264. `device` is `None` for "the first one found"; without size or rate, the camera's own.
+    /// A V4L2 camera. `device` is `None` for "the first one found"; without size or rate, the camera's own.
     V4l2 {
         device: Option<PathBuf>,
+        format: CameraFormat,
         size: Option<(NonZeroU32, NonZeroU32)>,
         fps: Option<NonZeroU32>,
     },
@@ -85,6 +86,19 @@ pub enum Source {
         fps: NonZeroU32,
         gop: Duration,
     },
+}
+
+/// `camera.format`: what a V4L2 camera is asked to deliver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CameraFormat {
+    /// H.264 if it has that, else what an encoder takes.
+    #[default]
+    Auto,
+    H264,
+    Mjpeg,
+    Yuyv,
+    Nv12,
+    Yuv420,
 }
 
 /// `[broker]`

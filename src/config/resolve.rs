@@ -133,6 +133,7 @@ impl<'a> Resolver<'a> {
         };
         if kind != SourceKind::V4l2 {
             foreign("device", table.device.as_ref().map(Spanned::span), "\"v4l2\"")?;
+            foreign("format", table.format.as_ref().map(Spanned::span), "\"v4l2\"")?;
         }
         if kind != SourceKind::File {
             foreign("path", table.path.as_ref().map(Spanned::span), "\"file\"")?;
@@ -156,6 +157,7 @@ impl<'a> Resolver<'a> {
                     }
                     device => device.map(|device| device.into_inner().0),
                 },
+                format: table.format.map(|format| format.into_inner().0).unwrap_or_default(),
                 size,
                 fps,
             },

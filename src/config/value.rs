@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::de::{Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::{Idle, Listen, Readers, TransportPolicy};
+use super::{CameraFormat, Idle, Listen, Readers, TransportPolicy};
 
 /// Something that is written as a string.
 pub(super) trait FromText: Sized {
@@ -247,6 +247,32 @@ impl FromText for Idle {
                 Self::ALLOWED
             )),
         }
+    }
+}
+
+impl CameraFormat {
+    const ALL: [Self; 6] = [Self::Auto, Self::H264, Self::Mjpeg, Self::Yuyv, Self::Nv12, Self::Yuv420];
+
+    /// As it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::H264 => "h264",
+            Self::Mjpeg => "mjpeg",
+            Self::Yuyv => "yuyv",
+            Self::Nv12 => "nv12",
+            Self::Yuv420 => "yuv420",
+        }
+    }
+}
+
+impl FromText for CameraFormat {
+    const ALLOWED: &'static str = "\"auto\", \"h264\", \"mjpeg\", \"yuyv\", \"nv12\" or \"yuv420\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|format| format.name() == text);
+        found.ok_or_else(|| format!("{text:?} is not a camera's format; write {}", Self::ALLOWED))
     }
 }
 

@@ -1,10 +1,46 @@
 //! Raw frames → access units.
 
+pub mod m2m;
 #[cfg(feature = "software-encoder")]
 mod software;
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::media::{EncoderTarget, RawFrame};
+
 #[cfg(feature = "software-encoder")]
 pub use software::{Settings, SoftwareEncoder};
+
+/// Something that makes access units of raw pictures.
+pub trait Encoder: Send {
+    /// Hands a picture in. `Ok(false)`: no room, the picture is dropped and counted (newest wins, nothing waits).
+    ///
+    /// # Errors
+    /// The encoder failed, or the picture is not of its size.
+    fn submit(&mut self, frame: &RawFrame) -> Result<bool, EncodeError>;
+
+    /// The next access unit in order, waiting at most `patience`; its `captured` is that of its picture.
+    ///
+    /// # Errors
+    /// The encoder failed.
+    fn collect(&mut self, patience: Duration) -> Result<Option<Encoded>, EncodeError>;
+
+    /// Bit rate and key frames, from the next picture on.
+    ///
+    /// # Errors
+    /// The encoder refused.
+    fn apply(&mut self, target: EncoderTarget) -> Result<(), EncodeError>;
+}
+
+/// One access unit as an encoder made it: Annex B, a key frame with its parameter sets.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    pub data: Arc<[u8]>,
+    /// When its picture was captured.
+    pub captured: Instant,
+    pub key: bool,
+}
 
 /// Why a picture could not be encoded.
 #[derive(Debug, thiserror::Error)]
@@ -23,4 +59,7 @@ pub enum EncodeError {
     /// The encoder failed.
     #[error("encoding a picture in software: {0}")]
     Encode(String),
+    /// A hardware encoder failed.
+    #[error(transparent)]
+    Hardware(#[from] m2m::M2mError),
 }

@@ -8,7 +8,7 @@ cd /run/vm || exit
 
 ip link set lo up
 # In memory: run from the host's /, programs would wait for it page by page, at moments that are measured.
-mkdir /run/bin && cp "$BIN"/{peercam,peercam-probe,uvcip} /run/bin/
+mkdir /run/bin && cp "$BIN"/{peercam,peercam-probe,uvcip,vmcheck} /run/bin/
 mkdir -p /lib/modules && mount --bind "$MODULES" /lib/modules
 
 # say WORDS: a line for people.
@@ -69,12 +69,23 @@ start_camera() {
   say "camera at $NODE"
 }
 
-# start_agent DEVICE: a broker, and peercam on it with one camera: a device node, or `first` for the first one found.
+# start_vivid PLANES: the kernel's test camera, single-planar (1) or multi-planar (2), and the encoder likewise; sets NODE.
+start_vivid() {
+  local multiplanar=0
+  [ "$1" = 1 ] || multiplanar=1
+  modprobe vivid n_devs=1 node_types=0x1 "multiplanar=$1" num_inputs=1 input_types=0 vid_cap_nr=20 || fail "vivid does not load"
+  modprobe vicodec "multiplanar=$multiplanar" || fail "vicodec does not load"
+  NODE=/dev/video20
+  wait_for 60 "vivid's node" [ -c "$NODE" ]
+}
+
+# start_agent DEVICE [LINE...]: a broker, and peercam on it with one camera: a device node, or `first` for the first one found.
 # The camera can't change its bit rate. The low one that the agent is told keeps pictures from being held back here, where
 # the emulated processors' jitter looks like a narrow path; congestion has tests of its own.
 start_agent() {
   local device=
   [ "$1" = first ] || device="device = \"$1\""
+  shift
   cat > /run/mosquitto.conf << END
 listener 1883 127.0.0.1
 allow_anonymous true
@@ -88,6 +99,7 @@ state_dir = "/run/peercam"
 name = "camera"
 source = "v4l2"
 $device
+$(printf '%s\n' "$@")
 [broker]
 url = "tcp://127.0.0.1:1883"
 END
@@ -126,6 +138,19 @@ read_saved() {
 saved_more_than() {
   read_saved
   [ "$SAVED" -gt "$1" ]
+}
+
+# scrape FIGURE: its value on the agent's metrics page, without the fraction; 0 where it is not there yet.
+scrape() {
+  local line value=0 http
+  exec {http}<> /dev/tcp/127.0.0.1/8080 || fail "the agent's metrics page cannot be reached"
+  printf 'GET /metrics HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n' >&"$http"
+  while read -r line; do
+    [[ $line != "$1"* ]] || value=${line##* }
+  done <&"$http"
+  exec {http}>&-
+  value=${value%$'\r'}
+  echo "${value%.*}"
 }
 
 # stop_viewer: it leaves; fails if it lost its session before.

@@ -5,6 +5,9 @@
 # A guest test may take ten times what it needs on an idle machine with two cores (25 to 45 s), boot included.
 BOOT_LIMIT_SECS=400
 
+# The picture has to be back so soon after a camera's node, on emulated processors of a busy machine too.
+BACK_WITHIN_MS=3000
+
 # What the film lasts and shows; uvcip's camera says the same of itself.
 FILM_SIZE=640x360
 FILM_FPS=25
@@ -38,13 +41,15 @@ qemu_packages() {
   apt-get -s --no-install-recommends install qemu-system-x86 | sed -n 's/^Inst \([^ ]*\) .*/\1/p'
 }
 
-# Kernel, busybox and QEMU into $VM, once; two runs at once wait for each other here.
+# Kernel, busybox, QEMU and what an encoder's module is built of into $VM, once; two runs at once wait for each other here.
 prepare_machine() {
   [ "$(uname -m)" = x86_64 ] || die "the machine is x86_64 only"
   mkdir -p "$VM"
   exec {lock}>"$VM/lock"
   flock "$lock"
-  if [ ! -f "$VM/ready" ]; then
+  # A machine of before there was an encoder in it has no headers for its kernel, and they may be gone from the archive.
+  if [ ! -f "$VM/ready" ] || [ ! -d "$VM/source" ]; then
+    rm -f "$VM/ready"
     fetch_machine || {
       echo "tests/vm: trying again with fresh package lists"
       as_root apt-get -qq update && fetch_machine
@@ -53,34 +58,69 @@ prepare_machine() {
   fi
   KERNEL=$(cd "$VM/kernel/lib/modules" && echo *)
   BUSYBOX=$(find "$VM/tools" -name busybox -type f -perm -100)
+  build_encoder
   make_initramfs
   flock -u "$lock"
 }
 
 fetch_machine() {
-  echo "fetching the machine's kernel and QEMU (about 90 MB)"
-  rm -rf "$VM"/{debs,kernel,tools,qemu}
-  mkdir -p "$VM"/{debs/kernel,debs/tools,debs/qemu,kernel,tools,qemu}
+  echo "fetching the machine's kernel, its source and QEMU (about 240 MB)"
+  rm -rf "$VM"/{debs,kernel,tools,qemu,headers,source,encoder.built}
+  mkdir -p "$VM"/{debs/kernel,debs/tools,debs/qemu,debs/headers,debs/source,kernel,tools,qemu,headers,source}
   local version
   # The meta package names the newest kernel; older ones leave the archive, so no version is written here.
   version=$(apt-cache depends linux-image-amd64 | sed -n 's/.*Depends: linux-image-//p')
   [ -n "$version" ] || return 1
   (cd "$VM/debs/kernel" && download "linux-image-$version") || return 1
   (cd "$VM/debs/tools" && download busybox-static) || return 1
+  local series
+  series=$(echo "$version" | cut -d. -f1,2)
+  # shellcheck disable=SC2046
+  (cd "$VM/debs/headers" && download "linux-headers-$version" $(header_packages "$version")) || return 1
+  (cd "$VM/debs/source" && download "linux-source-$series") || return 1
   if ! command -v qemu-system-x86_64 >/dev/null; then
     # Unpacked, not installed: installing it makes apt remove other QEMU packages.
     # shellcheck disable=SC2046
     (cd "$VM/debs/qemu" && download $(qemu_packages)) || return 1
   fi
   local part package
-  for part in kernel tools qemu; do
+  for part in kernel tools qemu headers; do
     for package in "$VM/debs/$part"/*.deb; do
       [ -f "$package" ] || continue
       dpkg-deb -x "$package" "$VM/$part" || return 1
     done
   done
   PATH=$PATH:/usr/sbin:/sbin depmod -b "$VM/kernel" "$version" || return 1
+  # The few files that the encoder is made of, out of the whole kernel.
+  dpkg-deb --fsys-tarfile "$VM/debs/source"/*.deb | tar -xOf - --wildcards './usr/src/*.tar.xz' | xz -dc -T2 |
+    tar -xf - -C "$VM/source" --strip-components=1 --wildcards '*/drivers/media/test-drivers/vicodec/*' '*/v4l2-core/v4l2-mem2mem.c' || return 1
+  # Their makefiles name each other by where they would be installed.
+  sed -i "s,/usr/src/linux-headers,$VM/headers/usr/src/linux-headers,g" "$VM/headers/usr/src/linux-headers-$version/Makefile" || return 1
   rm -rf "$VM/debs"
+}
+
+# What a kernel's headers need to build a module: its common headers, the build tools, the compiler's choice.
+header_packages() {
+  apt-cache depends "linux-headers-$1" | sed -n 's/.*Depends: \(linux-.*\)/\1/p'
+}
+
+# The kernel's test codec, made an encoder of H.264 by vicodec/patch.sh, as a module of the machine; again whenever that changes.
+build_encoder() {
+  local made=$VM/encoder sum
+  sum=$(cat "$HERE/vicodec"/* | sha256sum)
+  [ "$(cat "$VM/encoder.built" 2>/dev/null)" != "$sum" ] || return 0
+  rm -rf "$made" && mkdir -p "$made"
+  cp "$VM/source/drivers/media/v4l2-core/v4l2-mem2mem.c" "$VM"/source/drivers/media/test-drivers/vicodec/*.[ch] "$HERE/vicodec/h264.c" "$made/"
+  "$HERE/vicodec/patch.sh" "$made/vicodec-core.c" || die "the kernel's vicodec is not as vicodec/patch.sh expects it"
+  printf 'obj-m := v4l2-mem2mem.o vicodec.o\nvicodec-objs := vicodec-core.o codec-fwht.o codec-v4l2-fwht.o\n' > "$made/Makefile"
+  make -s -j2 -C "$VM/headers/usr/src/linux-headers-$KERNEL" M="$made" modules > "$made/log" 2>&1 || {
+    cat "$made/log"
+    die "the encoder's module does not compile"
+  }
+  mkdir -p "$VM/kernel/lib/modules/$KERNEL/extra"
+  cp "$made"/*.ko "$VM/kernel/lib/modules/$KERNEL/extra/"
+  PATH=$PATH:/usr/sbin:/sbin depmod -b "$VM/kernel" "$KERNEL"
+  echo "$sum" > "$VM/encoder.built"
 }
 
 # busybox, the modules that mount this machine's / by 9p, and the init that does it.
@@ -113,7 +153,7 @@ make_film() {
 # boot TEST: runs a guest test in a machine of its own; its status is the test's.
 boot() {
   printf '%s=%q\n' TEST "$1" HERE "$HERE" BIN "$BIN" FILM "$VM/film.h264" FILM_SIZE "$FILM_SIZE" FILM_FPS "$FILM_FPS" \
-    MODULES "$VM/kernel/lib/modules" BUSYBOX "$BUSYBOX" > "$RUN/env"
+    SOAK "${PEERCAM_SOAK:-0}" BACK_WITHIN_MS "$BACK_WITHIN_MS" MODULES "$VM/kernel/lib/modules" BUSYBOX "$BUSYBOX" > "$RUN/env"
   local qemu=(qemu-system-x86_64) status=0
   if [ -x "$VM/qemu/usr/bin/qemu-system-x86_64" ]; then
     local share=$VM/qemu/usr/share

@@ -1,19 +1,21 @@
 #!/bin/bash
 # Real kernel V4L2 devices for the built binaries: boots a small virtual machine for each guest test and runs it there.
 #
-#   tests/vm/run.sh [TEST...]       all tests, or those named (`picture`, `unplug`)
+#   tests/vm/run.sh [TEST...]       all tests, or those named (`picture`, `unplug`, `encoder`, `faults`, `usb`)
 #
-# PEERCAM_BIN_DIR says where peercam, peercam-probe and uvcip are (target/debug).
-# Prints a line for each test, and `N passed, N failed` alone on the last one. Logs stay under target/vm/runs.
+# CARGO_TARGET_DIR says where everything is built (target), PEERCAM_BIN_DIR where peercam, peercam-probe, uvcip and vmcheck are
+# (its debug/). PEERCAM_SOAK=1 plugs the camera 50 times in place of 10.
+# Prints a line for each test, and `N passed, N failed` alone on the last one. Logs stay under its vm/runs.
 # The machine sees this machine's own / read-only, so it needs no disk image; see machine.sh and guest.sh.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "$0")" && pwd)
 REPO=$(cd "$HERE/../.." && pwd)
-VM=$REPO/target/vm
-BIN=$(realpath -m "${PEERCAM_BIN_DIR:-$REPO/target/debug}")
+TARGET=$(realpath -m "${CARGO_TARGET_DIR:-$REPO/target}")
+VM=$TARGET/vm
+BIN=$(realpath -m "${PEERCAM_BIN_DIR:-$TARGET/debug}")
 TESTS=("$@")
-[ $# -gt 0 ] || TESTS=(picture unplug)
+[ $# -gt 0 ] || TESTS=(picture unplug encoder faults usb)
 
 # shellcheck source=tests/vm/machine.sh
 . "$HERE/machine.sh"
@@ -21,7 +23,7 @@ TESTS=("$@")
 for test in "${TESTS[@]}"; do
   [ -f "$HERE/$test.sh" ] || die "there is no guest test '$test' in tests/vm"
 done
-for binary in peercam peercam-probe uvcip; do
+for binary in peercam peercam-probe uvcip vmcheck; do
   [ -x "$BIN/$binary" ] || die "$BIN/$binary is missing: cargo build --workspace makes it"
 done
 
@@ -31,6 +33,10 @@ need ffmpeg ffmpeg
 need mosquitto mosquitto
 need mosquitto_sub mosquitto-clients
 need ip iproute2
+need make make
+need gcc-12 gcc-12
+need xz xz-utils
+need v4l2-ctl v4l-utils
 prepare_machine
 make_film
 

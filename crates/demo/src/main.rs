@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use peercam::agent::Agent;
-use peercam::config::{self, BrokerUrl, Config, Listen, Source};
+use peercam::config::{self, BrokerUrl, CameraFormat, Config, Listen, Source};
 use peercam::protocol::{DeviceId, Status, StreamState};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -163,6 +163,7 @@ fn config(args: &Args, addresses: &Addresses, state: &Path, mqtt: SocketAddr, pa
         if let Some(device) = &args.camera {
             camera.source = Source::V4l2 {
                 device: Some(device.clone()),
+                format: CameraFormat::Auto,
                 size: None,
                 fps: None,
             };

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::descriptors::{Answer, Control, Mode, PAYLOAD};
+use crate::descriptors::{Answer, Coding, Control, Mode, PAYLOAD};
 use crate::film::Film;
 use crate::usbip::{self, Command};
 
@@ -20,12 +20,26 @@ const PORT: u32 = 0;
 /// Bus 1, device 1, as if from another machine.
 const DEVICE_ID: u32 = 1 << 16 | 1;
 const HIGH_SPEED: u32 = 3;
+/// UVC's mark of a payload that went wrong.
+const ERROR: u8 = 0x40;
 /// The kernel frees a port some time after its device has gone.
 const PORT_FREE: Duration = Duration::from_secs(30);
+
+/// What is wrong with the camera.
+#[derive(Default)]
+pub struct Faults {
+    /// It delivers nothing, and says nothing of it.
+    pub stalled: bool,
+    /// So many of the next pictures bear the mark of a transfer that went wrong.
+    pub corrupt: u32,
+    /// So many of the next pictures end in their middle, without a mark.
+    pub half: u32,
+}
 
 /// A camera that can be plugged in and out.
 pub struct Camera {
     film: Arc<Mutex<Film>>,
+    faults: Arc<Mutex<Faults>>,
     mode: Mode,
     plugged: Option<Plugged>,
 }
@@ -56,9 +70,20 @@ impl Camera {
     pub fn new(film: Film, mode: Mode) -> Self {
         Self {
             film: Arc::new(Mutex::new(film)),
+            faults: Arc::default(),
             mode,
             plugged: None,
         }
+    }
+
+    /// What is wrong with it from now on.
+    pub fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it says of itself the next time that it is plugged in.
+    pub fn become_one_of(&mut self, coding: Coding) {
+        self.mode.coding = coding;
     }
 
     /// Plugs the camera in; it goes on with the film where it was.
@@ -90,8 +115,9 @@ impl Camera {
             std::thread::spawn(move || link.answer(requests, control))
         };
         let showing = {
-            let (link, film, mode) = (Arc::clone(&link), Arc::clone(&self.film), self.mode);
-            std::thread::spawn(move || link.show(&film, mode))
+            let (link, film, faults) = (Arc::clone(&link), Arc::clone(&self.film), Arc::clone(&self.faults));
+            let mode = self.mode;
+            std::thread::spawn(move || link.show(&film, &faults, mode))
         };
         self.plugged = Some(Plugged {
             link,
@@ -160,7 +186,7 @@ impl Link {
     }
 
     /// Shows the film, in step with the clock, whenever the host reads; without a reader it stands still.
-    fn show(&self, film: &Mutex<Film>, mode: Mode) {
+    fn show(&self, film: &Mutex<Film>, faults: &Mutex<Faults>, mode: Mode) {
         let interval = Duration::from_secs(1) / mode.fps;
         let mut due = Instant::now();
         let mut frame_id = 0;
@@ -168,8 +194,19 @@ impl Link {
             // A picture that is late is not caught up with: a burst would run the reader out of buffers.
             due = (due + interval).max(Instant::now());
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            let unit = film.lock().unwrap_or_else(PoisonError::into_inner).next_unit().to_vec();
-            self.send_picture(&unit, frame_id, start);
+            let (half, corrupt) = {
+                let mut faults = faults.lock().unwrap_or_else(PoisonError::into_inner);
+                if faults.stalled {
+                    continue;
+                }
+                (take_one(&mut faults.half), take_one(&mut faults.corrupt))
+            };
+            let mut unit = film.lock().unwrap_or_else(PoisonError::into_inner).next_unit().to_vec();
+            if half {
+                unit.truncate(unit.len() / 2);
+            }
+            let mark = if corrupt { frame_id | ERROR } else { frame_id };
+            self.send_picture(&unit, mark, start);
             frame_id ^= 1;
         }
     }
@@ -185,7 +222,7 @@ impl Link {
     }
 
     /// Sends one picture in as many payloads as it takes; gives it up when the host starts the stream anew meanwhile.
-    fn send_picture(&self, unit: &[u8], frame_id: u8, start: u64) {
+    fn send_picture(&self, unit: &[u8], marks: u8, start: u64) {
         const HEADER: usize = 2;
         const END_OF_HEADER: u8 = 0x80;
         const END_OF_FRAME: u8 = 0x02;
@@ -204,11 +241,17 @@ impl Link {
             };
             let (now, later) = rest.split_at(rest.len().min(length.min(PAYLOAD).saturating_sub(HEADER).max(1)));
             let end = if later.is_empty() { END_OF_FRAME } else { 0 };
-            let payload = [&[2, END_OF_HEADER | frame_id | end], now].concat();
+            let payload = [&[2, END_OF_HEADER | marks | end], now].concat();
             shared.send(&usbip::gave(sequence, 0, &payload));
             rest = later;
         }
     }
+}
+
+fn take_one(count: &mut u32) -> bool {
+    let any = *count > 0;
+    *count = count.saturating_sub(1);
+    any
 }
 
 impl Shared {

@@ -9,7 +9,24 @@ const CLOCK_HZ: u32 = 48_000_000;
 const BULK_IN: u8 = 0x81;
 /// Class-specific interface descriptor.
 const CS_INTERFACE: u8 = 0x24;
-const H264: [u8; 16] = *b"H264\x00\x00\x10\x00\x80\x00\x00\xaa\x00\x38\x9b\x71";
+
+/// What the camera says that its pictures are.
+#[derive(Clone, Copy)]
+pub enum Coding {
+    H264,
+    H265,
+}
+
+impl Coding {
+    /// The format's GUID: four letters, and what follows all of them.
+    fn guid(self) -> [u8; 16] {
+        let mut guid = *b"H264\x00\x00\x10\x00\x80\x00\x00\xaa\x00\x38\x9b\x71";
+        if let Self::H265 = self {
+            guid[..4].copy_from_slice(b"H265");
+        }
+        guid
+    }
+}
 
 /// What the camera shows.
 #[derive(Clone, Copy)]
@@ -17,6 +34,7 @@ pub struct Mode {
     pub width: u16,
     pub height: u16,
     pub fps: u32,
+    pub coding: Coding,
 }
 
 impl Mode {
@@ -146,7 +164,7 @@ fn configuration(mode: Mode) -> Vec<u8> {
     ]);
     let interval = mode.interval().to_le_bytes();
     // One frame-based format with one frame, its frames of variable size.
-    let format = described(&[&[CS_INTERFACE, 0x10, 1, 1], &H264, &[16, 1, 0, 0, 0, 0, 1]]);
+    let format = described(&[&[CS_INTERFACE, 0x10, 1, 1], &mode.coding.guid(), &[16, 1, 0, 0, 0, 0, 1]]);
     let frame = described(&[
         &[CS_INTERFACE, 0x11, 1, 0],
         &mode.width.to_le_bytes(),

@@ -82,6 +82,16 @@ pub fn compare(film: &[u8], saved: &[u8]) -> Result<Vec<Run>, String> {
     Ok(runs)
 }
 
+/// What follows the first parameter sets that begin at byte `from` or later; everything, if `from` is 0.
+pub fn from_parameters(saved: &[u8], from: usize) -> &[u8] {
+    if from == 0 {
+        return saved;
+    }
+    let tail = saved.get(from..).unwrap_or_default();
+    let first = nal_units(tail).into_iter().find(|unit| tail[unit.start] & 31 == PARAMETERS);
+    first.map_or(&[], |unit| &tail[start_code(tail, unit.start)..])
+}
+
 fn compared_units(bytes: &[u8]) -> Vec<&[u8]> {
     nal_units(bytes)
         .into_iter()
@@ -140,6 +150,14 @@ mod tests {
         };
         assert_eq!(compare(FILM, saved), Ok(vec![run]));
         assert_eq!(compare(FILM, b""), Ok(vec![]));
+    }
+
+    #[test]
+    fn what_is_before_the_next_parameter_sets_can_be_left_out() {
+        assert_eq!(from_parameters(FILM, 0), FILM);
+        assert_eq!(from_parameters(FILM, 1), &FILM[6..]);
+        assert_eq!(from_parameters(FILM, 11), b"");
+        assert_eq!(from_parameters(FILM, 10_000), b"");
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! A UVC camera made of software, given to the kernel over USB/IP, and the judge of what came of its pictures.
 //!
 //! ```text
-//! uvcip camera FILM.h264 640x360 25       commands on stdin, a line each: plug, unplug; ends with stdin
-//! uvcip compare FILM.h264 SAVED.h264 250  are these pieces of the film, equal and in order, one of 250 pictures or more?
+//! uvcip camera FILM.h264 640x360 25           commands on stdin, a line each; ends with stdin
+//! uvcip compare FILM.h264 SAVED.h264 250 [N]  are these pieces of the film, equal and in order, one of 250 pictures or more?
+//!                                             with N, from the first parameter sets after byte N of SAVED on
 //! ```
+//!
+//! The camera's commands: `plug`, `unplug`; `stall` and `go`; `corrupt N` marks the next N pictures as damaged, `half N` cuts them in
+//! their middle; `h264` and `h265` are what it says of itself when it is plugged in next.
 
 mod camera;
 mod descriptors;
@@ -15,17 +19,18 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use camera::Camera;
-use descriptors::Mode;
+use descriptors::{Coding, Mode};
 use film::Film;
 
-const USAGE: &str = "usage: uvcip camera FILM WIDTHxHEIGHT FPS | uvcip compare FILM SAVED PICTURES";
+const USAGE: &str = "usage: uvcip camera FILM WIDTHxHEIGHT FPS | uvcip compare FILM SAVED PICTURES [FROM-BYTE]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments[..] {
         ["camera", film, size, fps] => run_camera(film, size, fps),
-        ["compare", film, saved, pictures] => compare(film, saved, pictures),
+        ["compare", film, saved, pictures] => compare(film, saved, pictures, "0"),
+        ["compare", film, saved, pictures, from] => compare(film, saved, pictures, from),
         _ => Err(USAGE.to_owned()),
     };
     match done {
@@ -43,14 +48,21 @@ fn run_camera(film: &str, size: &str, fps: &str) -> Result<(), String> {
         width: number(width)?,
         height: number(height)?,
         fps: number(fps)?,
+        coding: Coding::H264,
     };
     let mut camera = Camera::new(Film::read(Path::new(film))?, mode);
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(|error| format!("reading commands: {error}"))?;
-        match line.trim() {
-            "plug" => camera.plug()?,
-            "unplug" => camera.unplug(),
-            other => return Err(format!("'{other}' is no command: plug or unplug")),
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["plug"] => camera.plug()?,
+            ["unplug"] => camera.unplug(),
+            ["stall"] => camera.faults().stalled = true,
+            ["go"] => camera.faults().stalled = false,
+            ["corrupt", pictures] => camera.faults().corrupt = number(pictures)?,
+            ["half", pictures] => camera.faults().half = number(pictures)?,
+            ["h264"] => camera.become_one_of(Coding::H264),
+            ["h265"] => camera.become_one_of(Coding::H265),
+            _ => return Err(format!("'{line}' is no command; see the top of main.rs")),
         }
         println!("{}", line.trim());
     }
@@ -58,10 +70,10 @@ fn run_camera(film: &str, size: &str, fps: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn compare(film: &str, saved: &str, pictures: &str) -> Result<(), String> {
-    let wanted: usize = number(pictures)?;
+fn compare(film: &str, saved: &str, pictures: &str, from: &str) -> Result<(), String> {
+    let (wanted, from): (usize, usize) = (number(pictures)?, number(from)?);
     let read = |path: &str| std::fs::read(path).map_err(|error| format!("reading {path}: {error}"));
-    let runs = film::compare(&read(film)?, &read(saved)?)?;
+    let runs = film::compare(&read(film)?, film::from_parameters(&read(saved)?, from))?;
     for run in &runs {
         println!(
             "{} NAL units of {} pictures, equal and in order, from NAL unit {} of the film",

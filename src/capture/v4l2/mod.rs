@@ -1,0 +1,281 @@
+//! V4L2 cameras: those that deliver H.264, and those whose raw pictures a hardware encoder takes.
+
+mod h264;
+mod intake;
+mod raw;
+mod trouble;
+
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{CaptureError, Source, devices};
+use crate::config::CameraFormat;
+use crate::encode::m2m::{self, FoundEncoder};
+use crate::media::Bitrate;
+use crate::v4l2::{Device, Format, FourCc, QueueKind, Size, nodes};
+use h264::H264Camera;
+use raw::RawCamera;
+use trouble::failed;
+
+/// Enough for a driver to fill one while two wait and one is read; more would only make a stalled picture older.
+const BUFFERS: u32 = 4;
+/// How long one call waits for a picture.
+const WAIT: Duration = Duration::from_secs(1);
+/// A camera that delivers nothing for so long has stalled, and is opened anew.
+const SILENCE: Duration = Duration::from_secs(3);
+/// Key frame interval that encoders are asked for: what a joiner waits at most where key frames cannot be forced.
+const GOP: Duration = Duration::from_secs(2);
+const FALLBACK_FPS: f64 = 30.0;
+/// Raw formats that are taken, the cheapest for memory and encoder first.
+pub(super) const RAW: [FourCc; 3] = [FourCc::NV12, FourCc::YUV420, FourCc::YUYV];
+
+/// Drivers whose nodes look like cameras, but deliver only what a program feeds them or sets up through other nodes: parts of
+/// image pipelines, which libcamera runs.
+const PIPELINES: [&str; 4] = ["bcm2835-isp", "pispbe", "rp1-cfe", "unicam"];
+
+/// What a camera is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    pub format: CameraFormat,
+    /// Pixels; `None` for the camera's own.
+    pub size: Option<(NonZeroU32, NonZeroU32)>,
+    /// Pictures a second; `None` for the camera's own.
+    pub fps: Option<NonZeroU32>,
+    pub bitrate: Bitrate,
+}
+
+/// Opens the camera at `path`, or the first that can be used, those with H.264 before others, and starts it.
+///
+/// # Errors
+/// It is not there, not ours to open, busy, or nothing can be made of its formats; the message says what to do.
+pub fn open(path: Option<&Path>, wish: &Wish) -> Result<Box<dyn Source>, CaptureError> {
+    let (camera, plan) = match path {
+        Some(path) => {
+            let camera = Opened::open(path)?;
+            let plan = plan(&camera.formats, wish.format, m2m::find).map_err(|why| camera.unusable(&why))?;
+            (camera, plan)
+        }
+        None => find(wish.format)?,
+    };
+    match plan {
+        Plan::H264 => Ok(Box::new(H264Camera::start(camera, wish)?)),
+        Plan::Raw(encoder, format) => Ok(Box::new(RawCamera::start(camera, &encoder, format, wish)?)),
+    }
+}
+
+/// A device that delivers pictures.
+struct Opened {
+    device: Device,
+    kind: QueueKind,
+    card: String,
+    driver: String,
+    formats: Vec<FourCc>,
+}
+
+/// What becomes of a camera's pictures.
+#[derive(Clone, Debug, PartialEq)]
+enum Plan {
+    /// It encodes them itself.
+    H264,
+    /// This encoder does, from this format.
+    Raw(FoundEncoder, FourCc),
+}
+
+impl Opened {
+    fn open(path: &Path) -> Result<Self, CaptureError> {
+        let fail = |error| failed(path, "opening", &error);
+        let device = Device::open(path).map_err(fail)?;
+        let capability = device.capability().map_err(fail)?;
+        let Some(kind) = capability.camera() else {
+            return Err(CaptureError::Unsupported(format!(
+                "{} ({}) delivers no pictures; `peercam devices` lists the cameras",
+                path.display(),
+                capability.card
+            )));
+        };
+        Ok(Self {
+            formats: device.formats(kind),
+            device,
+            kind,
+            card: capability.card,
+            driver: capability.driver,
+        })
+    }
+
+    fn unusable(&self, why: &str) -> CaptureError {
+        CaptureError::Unsupported(format!("{} ({}) {why}", self.device.path().display(), self.card))
+    }
+
+    /// Sets the format, and the rate where one is wished for; gives back what it is now.
+    fn set_up(&self, fourcc: FourCc, wish: &Wish) -> Result<Format, CaptureError> {
+        let path = self.device.path().display();
+        let fail = |error| failed(self.device.path(), &format!("setting {fourcc} on"), &error);
+        let wanted = match wish.size {
+            Some((width, height)) => Size {
+                width: width.get(),
+                height: height.get(),
+            },
+            None => self.device.format(self.kind).map_err(fail)?.size,
+        };
+        let got = self.device.set_format(self.kind, &Format::new(fourcc, wanted)).map_err(fail)?;
+        if got.fourcc != fourcc {
+            return Err(CaptureError::Lost(format!(
+                "setting {fourcc} on {path}: the driver chose {} instead; does another program use it?",
+                got.fourcc
+            )));
+        }
+        if wish.size.is_some() && got.size != wanted {
+            let offered: Vec<_> = self.device.sizes(fourcc).iter().map(ToString::to_string).collect();
+            tracing::warn!(device = %path, %wanted, got = %got.size, offered = offered.join(" "), "the camera does not offer the size in camera.size");
+        }
+        if let Some(fps) = wish.fps {
+            self.set_rate(fps.get());
+        }
+        Ok(got)
+    }
+
+    /// A rate that the camera doesn't have is no reason to show nothing.
+    fn set_rate(&self, fps: u32) {
+        let path = self.device.path().display();
+        match self.device.set_rate(self.kind, fps) {
+            Ok(Some(got)) if (got - f64::from(fps)).abs() < 0.5 => {}
+            Ok(got) => {
+                tracing::warn!(device = %path, wanted = fps, ?got, "the camera does not offer the rate in camera.fps");
+            }
+            Err(error) => {
+                tracing::warn!(device = %path, wanted = fps, %error, "the camera's rate cannot be set");
+            }
+        }
+    }
+
+    /// Pictures a second.
+    fn rate(&self) -> f64 {
+        self.device.rate(self.kind).unwrap_or(FALLBACK_FPS)
+    }
+}
+
+/// What is done with the pictures of a camera that offers these formats; if nothing, why, to follow the camera's name.
+fn plan(
+    formats: &[FourCc],
+    wish: CameraFormat,
+    find_encoder: impl Fn(&[FourCc]) -> Option<(FoundEncoder, FourCc)>,
+) -> Result<Plan, String> {
+    let offers = devices::format_names(formats);
+    let raw = |wanted: &[FourCc]| {
+        let both: Vec<FourCc> = wanted.iter().copied().filter(|format| formats.contains(format)).collect();
+        if both.is_empty() {
+            return Err(format!("offers no {}, but {offers}", devices::format_names(wanted)));
+        }
+        match find_encoder(&both) {
+            Some((encoder, format)) => Ok(Plan::Raw(encoder, format)),
+            None => Err(format!(
+                "offers {offers}, and no hardware encoder was found that takes one of them; choose a camera with an H.264 encoder of its own"
+            )),
+        }
+    };
+    let only = |format: FourCc| raw(&[format]);
+    match wish {
+        CameraFormat::Auto if formats.contains(&FourCc::H264) => Ok(Plan::H264),
+        CameraFormat::Auto if !RAW.iter().any(|format| formats.contains(format)) => Err(format!(
+            "offers no H.264 and none of {}, but {offers}; choose a camera that does",
+            devices::format_names(&RAW)
+        )),
+        CameraFormat::Auto => raw(&RAW),
+        CameraFormat::H264 if formats.contains(&FourCc::H264) => Ok(Plan::H264),
+        CameraFormat::H264 => Err(format!("offers no H.264, but {offers}; choose another camera.format, or \"auto\"")),
+        CameraFormat::Mjpeg => {
+            Err("cannot be used with camera.format = \"mjpeg\": peercam does not decode JPEG yet; choose another format".into())
+        }
+        CameraFormat::Yuyv => only(FourCc::YUYV),
+        CameraFormat::Nv12 => only(FourCc::NV12),
+        CameraFormat::Yuv420 => only(FourCc::YUV420),
+    }
+}
+
+/// The first camera that can be used: of all that there are, those with H.264 come first.
+fn find(wish: CameraFormat) -> Result<(Opened, Plan), CaptureError> {
+    let mut others = Vec::new();
+    let mut raw = None;
+    for path in nodes() {
+        // A card has more nodes than pictures come from: those say nothing.
+        let found = Opened::open(&path).and_then(|camera| {
+            if PIPELINES.contains(&camera.driver.as_str()) {
+                return Err(camera.unusable("is part of an image pipeline, not a camera by itself"));
+            }
+            let plan = plan(&camera.formats, wish, m2m::find).map_err(|why| camera.unusable(&why))?;
+            Ok((camera, plan))
+        });
+        match found {
+            Ok(found @ (_, Plan::H264)) => return Ok(found),
+            Ok(found) => raw = raw.or(Some(found)),
+            Err(error) => others.push(error.to_string()),
+        }
+    }
+    raw.ok_or_else(|| {
+        CaptureError::Lost(match others.as_slice() {
+            [] => "no camera found: there is no /dev/video*; is it plugged in, and its driver loaded?".into(),
+            others => format!("no camera found that can be used: {}", others.join("; ")),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoder(formats: &[FourCc]) -> FoundEncoder {
+        FoundEncoder {
+            path: "/dev/video11".into(),
+            card: "encoder".into(),
+            driver: "test".into(),
+            input: QueueKind::OutputMulti,
+            coded: QueueKind::CaptureMulti,
+            formats: formats.to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_camera_s_own_h264_comes_first_then_the_cheapest_raw_format_that_both_sides_know() {
+        let takes = encoder(&[FourCc::YUYV, FourCc::YUV420]);
+        let find = |wanted: &[FourCc]| {
+            let format = wanted.iter().copied().find(|format| takes.formats.contains(format))?;
+            Some((takes.clone(), format))
+        };
+        let plan = |formats: &[FourCc], wish| super::plan(formats, wish, find);
+        let raw = |format| Ok(Plan::Raw(takes.clone(), format));
+        let all = [FourCc::YUYV, FourCc::NV12, FourCc::YUV420];
+        assert_eq!(plan(&[FourCc::YUYV, FourCc::H264], CameraFormat::Auto), Ok(Plan::H264));
+        assert_eq!(plan(&all, CameraFormat::Auto), raw(FourCc::YUV420));
+        assert_eq!(plan(&[FourCc::YUYV, FourCc::H264], CameraFormat::Yuyv), raw(FourCc::YUYV));
+        let refused = |formats: &[FourCc], wish| plan(formats, wish).expect_err("refused");
+        assert!(refused(&all, CameraFormat::Nv12).contains("no hardware encoder"));
+        assert!(refused(&all, CameraFormat::H264).contains("no H.264, but YUYV, NV12, YU12"));
+        assert!(refused(&[FourCc::MJPEG], CameraFormat::Auto).contains("but MJPG"));
+        assert!(refused(&[FourCc::MJPEG], CameraFormat::Mjpeg).contains("JPEG"));
+        assert!(refused(&[FourCc::YUYV], CameraFormat::Nv12).contains("offers no NV12, but YUYV"));
+    }
+
+    #[test]
+    fn errors_name_the_device_and_what_to_do() {
+        let wish = Wish {
+            format: CameraFormat::Auto,
+            size: None,
+            fps: None,
+            bitrate: Bitrate::kbps(1000),
+        };
+        let open = |path: &str| {
+            open(Some(Path::new(path)), &wish)
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default()
+        };
+        let missing = open("/dev/video-that-is-not-there");
+        assert!(
+            missing.contains("/dev/video-that-is-not-there") && missing.contains("plugged in"),
+            "{missing}"
+        );
+        let null = open("/dev/null");
+        assert!(null.contains("/dev/null") && null.contains("camera"), "{null}");
+    }
+}

@@ -1,0 +1,552 @@
+//! H.264 by a V4L2 stateful memory-to-memory encoder, such as the Raspberry Pi's (up to the 4 and Zero 2).
+//!
+//! Controls are set on the very file that streams: an encoder's belong to the open file (raspberrypi/firmware#1612). Slices are
+//! left alone, one a picture: the Pi's encoder stalls with several above 1280 pixels (raspberrypi/firmware#1114).
+#![expect(clippy::disallowed_methods, reason = "the camera's thread reads the clock")]
+
+mod find;
+mod pixels;
+mod watch;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{EncodeError, Encoded, Encoder};
+use crate::media::conform::{Conformed, Conformer, Unsuitable};
+use crate::media::{Bitrate, EncoderTarget, RawFrame};
+use crate::v4l2::{Device, Event, Format, FourCc, Interest, PlaneFormat, Queue, QueueKind, Ready, SharedPlane, Size, control, wait};
+
+pub use find::{FoundEncoder, find, find_all};
+pub use pixels::picture_bytes;
+use watch::{Stamps, Watch};
+
+/// Pictures that the encoder has at once. A second one would wait inside it, where no newer one can take its place.
+const INSIDE: u32 = 1;
+/// Access units that may lie in the encoder's buffers; they are taken out as they come.
+const CODED_BUFFERS: u32 = 4;
+/// The least room for an access unit: a key frame of a small picture can be larger than the picture's share.
+const LEAST_CODED_BYTES: u32 = 512 * 1024;
+/// The Pi's encoder stalls below about 100 kbit/s (raspberrypi/rpicam-apps#664).
+const LEAST_BITRATE: Bitrate = Bitrate::kbps(150);
+/// How long stopping waits for pictures that are inside.
+const DRAIN: Duration = Duration::from_millis(300);
+/// The Pi's driver; see [`set_up`].
+const PI: &str = "bcm2835-codec";
+
+/// Why a hardware encoder does not work.
+#[derive(Debug, thiserror::Error)]
+pub enum M2mError {
+    /// There is none, or none that takes the picture.
+    #[error("no hardware encoder found that takes {0}; `peercam devices` lists what is there")]
+    Missing(String),
+    /// It does not do what was asked.
+    #[error("{doing} {path}: {error}{help}")]
+    Refused {
+        doing: &'static str,
+        path: PathBuf,
+        error: io::Error,
+        help: &'static str,
+    },
+    /// Its memory cannot be what a camera has filled: copying helps.
+    #[error("{0} cannot use the camera's memory: {1}")]
+    NotShared(PathBuf, io::Error),
+    /// It takes pictures and gives nothing.
+    #[error("{path} has encoded nothing for {seconds} s while pictures went in; it is opened anew")]
+    Stalled { path: PathBuf, seconds: u64 },
+    /// What it makes cannot be sent.
+    #[error("{0}: {1}")]
+    Unsuitable(PathBuf, Unsuitable),
+}
+
+/// What an encoder is asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct M2mSettings {
+    /// Pictures a second.
+    pub fps: f64,
+    pub bitrate: Bitrate,
+    /// From one key frame to the next.
+    pub gop: Duration,
+}
+
+/// An open, streaming encoder.
+pub struct M2mEncoder {
+    device: Arc<Device>,
+    input: Queue,
+    coded: Queue,
+    /// How pictures have to lie in its buffers.
+    format: Format,
+    /// The camera's buffers, where the encoder reads those.
+    shared: Option<Vec<Vec<(OwnedFd, u32)>>>,
+    stamps: Stamps,
+    watch: Watch,
+    conformer: Conformer,
+    skipped: u64,
+    forces_key_frames: bool,
+    drained: bool,
+}
+
+impl M2mEncoder {
+    /// Opens an encoder for pictures of this format. Where it can, it reads them out of `camera`'s buffers; else they are copied.
+    ///
+    /// # Errors
+    /// It does not take the format, is busy (the Pi has memory for a few at once), or gone.
+    pub fn open(found: &FoundEncoder, picture: &Format, camera: Option<&Queue>, settings: &M2mSettings) -> Result<Self, M2mError> {
+        let fail = |doing| move |error| refused(doing, found.path.clone(), error);
+        let device = Arc::new(Device::open(&found.path).map_err(fail("opening the encoder"))?);
+        // In the order that the kernel's "Memory-to-Memory Stateful Video Encoder Interface" prescribes: coded format, raw
+        // format, rate, controls, buffers.
+        let coded_format = coded_format(picture.size);
+        let coded_format = device.set_format(found.coded, &coded_format).map_err(fail("setting H.264 on"))?;
+        let format = device.set_format(found.input, picture).map_err(fail("setting the picture on"))?;
+        let (got, wanted) = (format.size, picture.size);
+        if coded_format.fourcc != FourCc::H264 || format.fourcc != picture.fourcc || got.width < wanted.width || got.height < wanted.height
+        {
+            let what = format!("{} at {wanted} ({} takes {} at {got})", picture.fourcc, found.card, format.fourcc);
+            return Err(M2mError::Missing(what));
+        }
+        if got != wanted
+            && let Err(error) = device.crop_to(found.input, wanted)
+        {
+            tracing::warn!(encoder = %found.path.display(), %wanted, %got, %error, "the encoder cannot crop its padding; it may be seen");
+        }
+        // A driver without the choice of a rate controls its bits by the pictures' stamps.
+        let _ = device.set_rate(found.input, settings.fps.round().max(1.0) as u32);
+        set_up(&device, &found.driver, wanted, settings);
+        let (input, shared) = input_queue(&device, found.input, picture, &format, camera)?;
+        let waiting = device.control_value(control::MIN_CAPTURE_BUFFERS).unwrap_or(0).clamp(0, 16) as u32;
+        let coded = Queue::mapped(Arc::clone(&device), found.coded, CODED_BUFFERS + waiting).map_err(fail("asking for memory of"))?;
+        // Not every encoder tells the end of the stream; the last buffer does too.
+        let _ = device.subscribe(Event::EndOfStream);
+        let mut encoder = Self {
+            forces_key_frames: device.control(control::FORCE_KEY_FRAME).is_some(),
+            device,
+            input,
+            coded,
+            format,
+            shared,
+            stamps: Stamps::new(Instant::now()),
+            watch: Watch::default(),
+            conformer: Conformer::default(),
+            skipped: 0,
+            drained: false,
+        };
+        encoder.coded.start().map_err(fail("starting"))?;
+        encoder.input.start().map_err(fail("starting"))?;
+        tracing::info!(
+            encoder = %found.path.display(), card = found.card, format = %encoder.format.fourcc, size = %wanted,
+            shares_memory = encoder.shares_memory(), "hardware encoder started"
+        );
+        Ok(encoder)
+    }
+
+    /// Opens the first encoder there is for pictures in this machine's memory (planar 4:2:0), which are copied.
+    ///
+    /// # Errors
+    /// There is none, or as [`M2mEncoder::open`].
+    pub fn for_frames(width: u32, height: u32, settings: &M2mSettings) -> Result<Self, M2mError> {
+        let (found, fourcc) = find(&[FourCc::YUV420, FourCc::NV12]).ok_or_else(|| M2mError::Missing("planar 4:2:0".into()))?;
+        Self::open(&found, &Format::new(fourcc, Size { width, height }), None, settings)
+    }
+
+    /// Whether it reads the camera's own buffers.
+    #[must_use]
+    pub fn shares_memory(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Whether a key frame comes when asked for.
+    #[must_use]
+    pub fn forces_key_frames(&self) -> bool {
+        self.forces_key_frames
+    }
+
+    /// Pictures that it made no access unit of, as far as it tells.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// The device, to wait for [`M2mEncoder::INTEREST`].
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// An access unit is made, or a picture is done with.
+    pub const INTEREST: Interest = Interest {
+        filled: true,
+        emptied: true,
+        event: false,
+    };
+
+    /// Whether a picture would have to wait.
+    #[must_use]
+    pub fn busy(&self) -> bool {
+        self.input.queued() >= INSIDE
+    }
+
+    /// Gives it a picture that is in buffer `index` of the camera, until [`M2mEncoder::returned`] gives that index back.
+    ///
+    /// # Errors
+    /// [`M2mError::NotShared`]: it cannot use that memory.
+    pub fn submit_shared(&mut self, index: u32, bytes: usize, captured: Instant) -> Result<(), M2mError> {
+        let stamp = self.stamps.put(captured);
+        let buffers = self.shared.as_ref().and_then(|shared| shared.get(index as usize));
+        let Some([(memory, length)]) = buffers.map(Vec::as_slice) else {
+            return Err(M2mError::NotShared(self.path(), io::ErrorKind::InvalidInput.into()));
+        };
+        let plane = SharedPlane {
+            memory: memory.as_fd(),
+            length: *length,
+            used: u32::try_from(bytes).unwrap_or(u32::MAX).min(*length),
+        };
+        let sent = self.input.send_shared(index, &[plane], stamp);
+        sent.map_err(|error| M2mError::NotShared(self.path(), error))?;
+        self.watch.fed(Instant::now());
+        Ok(())
+    }
+
+    /// Gives it a copy of a picture of `format`. `Ok(false)` if the data is not a whole picture.
+    ///
+    /// # Errors
+    /// It failed, or is gone.
+    pub fn submit_copy(&mut self, data: &[u8], format: &Format, captured: Instant) -> Result<bool, M2mError> {
+        self.submit_with(captured, |room, own| pixels::copy(format, data, own, room))
+    }
+
+    fn submit_with(&mut self, captured: Instant, fill: impl FnOnce(&mut [u8], &Format) -> bool) -> Result<bool, M2mError> {
+        let index = self.input.free();
+        let Some((index, room)) = index.and_then(|index| Some((index, self.input.room(index, 0)?))) else {
+            return Ok(false);
+        };
+        if !fill(room, &self.format) {
+            return Ok(false);
+        }
+        let used = self.format.planes.first().map_or(0, |plane| plane.bytes);
+        let stamp = self.stamps.put(captured);
+        self.input
+            .send(index, &[used], stamp)
+            .map_err(|error| self.failed("giving a picture to", error))?;
+        self.watch.fed(Instant::now());
+        Ok(true)
+    }
+
+    /// An input buffer that it is done with.
+    ///
+    /// # Errors
+    /// It failed, or is gone.
+    pub fn returned(&mut self) -> Result<Option<u32>, M2mError> {
+        let taken = self.input.take().map_err(|error| self.failed("reading", error))?;
+        Ok(taken.map(|taken| taken.index))
+    }
+
+    /// The next access unit, if one is made; key frames have their parameter sets.
+    ///
+    /// # Errors
+    /// It failed, is gone, has stalled, or makes what browsers do not show.
+    pub fn unit(&mut self) -> Result<Option<Encoded>, M2mError> {
+        loop {
+            match self.next_buffer()? {
+                Buffer::Unit(unit) => return Ok(Some(unit)),
+                Buffer::Nothing => {}
+                Buffer::None | Buffer::Last(_) => break,
+            }
+        }
+        if self.watch.stalled(Instant::now()) {
+            return Err(M2mError::Stalled {
+                path: self.path(),
+                seconds: Watch::PATIENCE.as_secs(),
+            });
+        }
+        Ok(None)
+    }
+
+    fn next_buffer(&mut self) -> Result<Buffer, M2mError> {
+        let Self {
+            coded, conformer, stamps, ..
+        } = self;
+        let read = coded.read(|filled| {
+            let taken = filled.taken;
+            // Rate control that drops a picture shows as an empty buffer (raspberrypi/linux#4961); so does the end of a stream.
+            if filled.data.is_empty() || taken.damaged {
+                return Ok((None, taken));
+            }
+            // Parameter sets are not always repeated, so the conformer does that. They may also come in a buffer of their own,
+            // even without the picture that they were made for (raspberrypi/picamera2#1236).
+            let conformed = conformer.take(filled.data)?;
+            Ok((conformed.and_then(|unit| Some((unit, stamps.take(taken.raw_stamp)?))), taken))
+        });
+        let (unit, taken) = match read.map_err(|error| self.failed("reading", error))? {
+            None => return Ok(Buffer::None),
+            Some(Err(error)) => return Err(M2mError::Unsuitable(self.path(), error)),
+            Some(Ok(read)) => read,
+        };
+        let unit = unit.map(|(Conformed { data, key }, captured)| Encoded {
+            data: data.into(),
+            captured,
+            key,
+        });
+        if unit.is_some() {
+            self.watch.came();
+        } else if !taken.last && (taken.bytes() == 0 || taken.damaged) {
+            self.skipped += 1;
+            tracing::debug!(
+                skipped = self.skipped,
+                damaged = taken.damaged,
+                "the encoder made nothing of a picture"
+            );
+            if taken.damaged {
+                self.conformer.gap();
+            }
+        }
+        Ok(match (taken.last, unit) {
+            (true, unit) => Buffer::Last(unit),
+            (false, Some(unit)) => Buffer::Unit(unit),
+            (false, None) => Buffer::Nothing,
+        })
+    }
+
+    /// Does what viewers want, from the next picture on.
+    ///
+    /// # Errors
+    /// It refused.
+    pub fn steer(&mut self, target: EncoderTarget) -> Result<(), M2mError> {
+        if let Some(bitrate) = target.bitrate {
+            set_bitrate(&self.device, bitrate).map_err(|error| self.failed("setting the bit rate of", error))?;
+        }
+        if target.keyframe && self.forces_key_frames {
+            let asked = self.device.set_control(control::FORCE_KEY_FRAME, 1);
+            asked.map_err(|error| self.failed("asking for a key frame from", error))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the stream in order: what is inside is encoded and given back. Nothing can be submitted any more.
+    pub fn drain(&mut self, patience: Duration) -> Vec<Encoded> {
+        let mut units = Vec::new();
+        if std::mem::replace(&mut self.drained, true) || self.device.stop_encoder().is_err() {
+            return units;
+        }
+        let until = Instant::now() + patience;
+        loop {
+            match self.next_buffer() {
+                Ok(Buffer::Unit(unit)) => units.push(unit),
+                Ok(Buffer::Nothing) => {}
+                Ok(Buffer::Last(unit)) => {
+                    units.extend(unit);
+                    return units;
+                }
+                Ok(Buffer::None) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    let ready = wait([(&self.device, Interest::FILLED)], left);
+                    if !matches!(ready, Ok([Ready::Has(_)])) {
+                        return units;
+                    }
+                }
+                // A driver that says EPIPE has given out its last buffer; one that is gone has none.
+                Err(_) => return units,
+            }
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.device.path().to_owned()
+    }
+
+    fn failed(&self, doing: &'static str, error: io::Error) -> M2mError {
+        refused(doing, self.path(), error)
+    }
+}
+
+/// What was in a buffer of the coded queue.
+enum Buffer {
+    Unit(Encoded),
+    /// No picture.
+    Nothing,
+    /// The stream's last.
+    Last(Option<Encoded>),
+    /// There is no buffer.
+    None,
+}
+
+impl Drop for M2mEncoder {
+    /// Stopped with pictures inside, the Pi's driver waits for them for seconds (raspberrypi/linux#4606).
+    fn drop(&mut self) {
+        self.drain(DRAIN);
+    }
+}
+
+impl Encoder for M2mEncoder {
+    fn submit(&mut self, frame: &RawFrame) -> Result<bool, EncodeError> {
+        while self.returned()?.is_some() {}
+        if self.busy() {
+            return Ok(false);
+        }
+        let (width, height) = (frame.width as usize, frame.height as usize);
+        Ok(self.submit_with(frame.captured, |room, own| pixels::copy_i420(&frame.i420, width, height, own, room))?)
+    }
+
+    fn collect(&mut self, patience: Duration) -> Result<Option<Encoded>, EncodeError> {
+        let until = Instant::now() + patience;
+        loop {
+            if let Some(unit) = self.unit()? {
+                return Ok(Some(unit));
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            let ready = wait([(&self.device, Interest::FILLED)], left).map_err(|error| self.failed("waiting for", error))?;
+            if matches!(ready, [Ready::Error | Ready::Gone]) {
+                return Err(self.failed("waiting for", rustix::io::Errno::NODEV.into()).into());
+            }
+        }
+    }
+
+    fn apply(&mut self, target: EncoderTarget) -> Result<(), EncodeError> {
+        Ok(self.steer(target)?)
+    }
+}
+
+fn coded_format(size: Size) -> Format {
+    let mut format = Format::new(FourCc::H264, size);
+    format.planes = vec![PlaneFormat {
+        stride: 0,
+        bytes: LEAST_CODED_BYTES.max(size.width.saturating_mul(size.height) / 2),
+    }];
+    format
+}
+
+/// The encoder's side of memory: the camera's, if both mean the same by it, else its own.
+type Input = (Queue, Option<Vec<Vec<(OwnedFd, u32)>>>);
+
+fn input_queue(
+    device: &Arc<Device>,
+    kind: QueueKind,
+    picture: &Format,
+    format: &Format,
+    camera: Option<&Queue>,
+) -> Result<Input, M2mError> {
+    if let Some(camera) = camera.filter(|_| pixels::same_layout(picture, format)) {
+        let exported: io::Result<Vec<_>> = (0..camera.len()).map(|index| camera.export(index)).collect();
+        let shared = exported.and_then(|shared| Ok((Queue::importing(Arc::clone(device), kind, camera.len())?, shared)));
+        match shared {
+            // A place in the encoder's queue for each of the camera's buffers.
+            Ok((queue, shared)) if queue.len() >= camera.len() => return Ok((queue, Some(shared))),
+            Ok(_) => {}
+            Err(error) => tracing::debug!(encoder = %device.path().display(), %error, "no shared memory, pictures are copied"),
+        }
+    }
+    if !pixels::known(format) {
+        return Err(M2mError::Missing(format.fourcc.to_string()));
+    }
+    let own = Queue::mapped(Arc::clone(device), kind, INSIDE + 1);
+    let own = own.map_err(|error| refused("asking for memory of", device.path().to_owned(), error))?;
+    Ok((own, None))
+}
+
+/// Sets what WebRTC needs, where the encoder has a control for it. What it lacks, the stream itself will show.
+fn set_up(device: &Device, driver: &str, size: Size, settings: &M2mSettings) {
+    let pictures = (settings.fps * settings.gop.as_secs_f64()).round().max(1.0) as i64;
+    let set = |id: u32, value: i64| {
+        let Some(found) = device.control(id) else { return };
+        if let Err(error) = device.set_control(id, found.nearest(value)) {
+            tracing::warn!(encoder = %device.path().display(), control = format!("{id:#x}"), value, %error, "the encoder refused a setting");
+        }
+    };
+    // After some 20,000 pictures with repeated headers the Pi's encoder has no place for more of them, and takes pictures but gives
+    // none back (raspberrypi/linux#4520); the conformer repeats them anyway.
+    set(control::REPEAT_HEADERS, i64::from(driver != PI));
+    set(control::B_FRAMES, 0);
+    set(control::GOP_SIZE, pictures);
+    set(control::I_PERIOD, pictures);
+    let menu = |id: u32, entries: &[u32]| {
+        if let Some(entry) = entries.iter().find(|entry| device.offers(id, **entry)) {
+            set(id, i64::from(*entry));
+        }
+    };
+    menu(control::HEADER_MODE, &[1]);
+    menu(control::SLICE_MODE, &[0]);
+    // Constrained Baseline is what every browser takes; then Baseline, Main, High.
+    menu(control::PROFILE, &[1, 0, 2, 4]);
+    let levels: Vec<u32> = (level(size, settings.fps)..=HIGHEST_LEVEL).collect();
+    menu(control::LEVEL, &levels);
+    if let Err(error) = set_bitrate(device, settings.bitrate) {
+        tracing::warn!(encoder = %device.path().display(), bitrate = %settings.bitrate, %error, "the encoder refused the bit rate");
+    }
+}
+
+fn set_bitrate(device: &Device, bitrate: Bitrate) -> io::Result<()> {
+    match device.control(control::BITRATE) {
+        Some(found) => {
+            let bits = i64::try_from(bitrate.max(LEAST_BITRATE).as_bps()).unwrap_or(i64::MAX);
+            device.set_control(control::BITRATE, found.nearest(bits))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The kernel's menu entry of level 5.1.
+const HIGHEST_LEVEL: u32 = 15;
+
+/// The kernel's menu entry of the lowest level from 3.1 on that such pictures fit (ITU-T H.264, table A-1); 3.1 is what WebRTC
+/// promises everybody takes.
+fn level(size: Size, fps: f64) -> u32 {
+    /// Entry; macroblocks of a picture; macroblocks a second.
+    const LEVELS: [(u32, u32, u32); 6] = [
+        (9, 3_600, 108_000),
+        (10, 5_120, 216_000),
+        (11, 8_192, 245_760),
+        (13, 8_704, 522_240),
+        (14, 22_080, 589_824),
+        (HIGHEST_LEVEL, 36_864, 983_040),
+    ];
+    let picture = size.width.div_ceil(16) * size.height.div_ceil(16);
+    let second = f64::from(picture) * fps;
+    let fits = LEVELS
+        .iter()
+        .find(|(_, most, a_second)| picture <= *most && second <= f64::from(*a_second));
+    fits.map_or(HIGHEST_LEVEL, |(entry, _, _)| *entry)
+}
+
+fn refused(doing: &'static str, path: PathBuf, error: io::Error) -> M2mError {
+    let help = match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        Some(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => {
+            "; add the user that peercam runs as to group `video`, or run it as the service does"
+        }
+        Some(rustix::io::Errno::BUSY) => "; another program uses it (`fuser -v DEVICE` as root names it)",
+        Some(rustix::io::Errno::NOMEM) => {
+            "; there is too little memory for devices: give the board more (`cma=` on its kernel's command line)"
+        }
+        _ => "",
+    };
+    M2mError::Refused { doing, path, error, help }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_level_is_the_lowest_that_the_pictures_fit_but_never_below_that_of_webrtc() {
+        let level = |width, height, fps| super::level(Size { width, height }, fps);
+        assert_eq!(level(640, 360, 30.0), 9);
+        assert_eq!(level(1280, 720, 30.0), 9);
+        assert_eq!(level(1280, 720, 60.0), 10);
+        assert_eq!(level(1920, 1080, 30.0), 11);
+        assert_eq!(level(1920, 1080, 60.0), 13);
+        assert_eq!(level(3840, 2160, 30.0), HIGHEST_LEVEL);
+        assert_eq!(level(3840, 2160, 240.0), HIGHEST_LEVEL, "more than any level has");
+    }
+
+    #[test]
+    fn errors_say_what_helps() {
+        let error = |errno: rustix::io::Errno| refused("opening the encoder", "/dev/video11".into(), errno.into()).to_string();
+        assert!(error(rustix::io::Errno::NOMEM).contains("cma="));
+        assert!(error(rustix::io::Errno::ACCESS).contains("group `video`"));
+        assert!(error(rustix::io::Errno::BUSY).starts_with("opening the encoder /dev/video11: "));
+    }
+}
