@@ -128,12 +128,13 @@ mod tests {
     fn read(frame: &RawFrame) -> String {
         let width = frame.width as usize;
         let mut text = String::new();
-        let scale = (1..40).rev().find(|scale| {
-            // The bar is eleven dots high.
-            let bar = LINE * scale;
-            (0..bar).all(|row| frame.i420.get(row * width) == Some(&BLACK))
-        });
-        let Some(scale) = scale else { return text };
+        // The bar is without colour, also where all around it is as dark.
+        let cb = &frame.i420[width * frame.height as usize..];
+        let rows = cb.chunks(width / 2).take_while(|row| row[0] == NEUTRAL).count();
+        let scale = rows * 2 / LINE;
+        if scale == 0 {
+            return text;
+        }
         let known = "abcdefghijklmnopqrstuvwxyz0123456789-:+ ";
         let cell = font::WIDTH + 1;
         for at in 0.. {

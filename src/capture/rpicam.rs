@@ -24,6 +24,8 @@ const NAMES: [&str; 2] = ["rpicam-vid", "libcamera-vid"];
 const START: Duration = Duration::from_secs(10);
 /// A camera that delivers nothing for so long has stalled, and is started anew.
 const SILENCE: Duration = Duration::from_secs(3);
+/// Starting a program costs a small board much: one that fails at once is not started again before so long.
+const LEAST_LIFE: Duration = Duration::from_secs(1);
 /// How long one call waits for a picture.
 const WAIT: Duration = Duration::from_secs(1);
 /// Access units that may wait between the program and the camera's thread; with one more, the program waits.
@@ -137,7 +139,7 @@ struct Reading<T> {
     program: Program,
     shared: Arc<Shared<T>>,
     reader: Option<JoinHandle<()>>,
-    /// When a picture came last.
+    /// When a picture came last, or it was started.
     heard: Instant,
     /// For how long none may come.
     patience: Duration,
@@ -181,7 +183,13 @@ impl<T: Send + 'static> Reading<T> {
                 )))
             }
             Ok(None) => Ok(None),
-            Err(end) => Err(self.program.post_mortem(&end)),
+            Err(end) => {
+                let failed = self.program.post_mortem(&end);
+                if self.patience == START {
+                    std::thread::sleep(LEAST_LIFE.saturating_sub(self.heard.elapsed()));
+                }
+                Err(failed)
+            }
         }
     }
 }

@@ -102,6 +102,17 @@ pub struct Encoding {
     pub overlay: bool,
 }
 
+impl Default for Encoding {
+    fn default() -> Self {
+        Self {
+            encoder: EncoderChoice::default(),
+            // What a joiner waits at most where key frames cannot be forced.
+            gop: Duration::from_secs(2),
+            overlay: false,
+        }
+    }
+}
+
 /// `camera.encoder`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EncoderChoice {

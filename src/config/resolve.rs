@@ -24,8 +24,6 @@ use crate::media::Bitrate;
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
 /// Enough for a clear 720p30 picture; a phone's uplink and the Pi's encoder carry it with room to spare.
 const DEFAULT_BITRATE: Bitrate = Bitrate::kbps(2_500);
-/// What a joiner waits at most where key frames cannot be forced.
-const DEFAULT_GOP: Duration = Duration::from_secs(2);
 /// Fixed, so that one rule in a firewall serves it; next to RTSP's 8554, which cameras already use.
 const DEFAULT_UDP_PORT: u16 = 8555;
 /// A dead link is noticed after one and a half of these.
@@ -165,7 +163,7 @@ impl<'a> Resolver<'a> {
                 .encoder
                 .as_ref()
                 .map_or_else(EncoderChoice::default, |choice| choice.get_ref().0),
-            gop: gop.unwrap_or(DEFAULT_GOP),
+            gop: gop.unwrap_or(Encoding::default().gop),
             overlay: table.overlay.as_ref().is_some_and(|overlay| overlay.get_ref().0),
         };
         let format = table
