@@ -108,6 +108,11 @@ fn a_sequence_parameter_set() {
 }
 
 #[test]
+fn a_camera_s_jpeg() {
+    survives("mjpeg", targets::mjpeg);
+}
+
+#[test]
 fn a_message() {
     survives("message", targets::message);
 }

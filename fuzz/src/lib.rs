@@ -11,11 +11,12 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
+use peercam::capture::mjpeg;
 use peercam::config;
 use peercam::media::annexb::{AccessUnits, NalKind, nal_units};
 use peercam::media::conform::{Conformer, format_of};
 use peercam::media::sps::Sps;
-use peercam::media::{Bitrate, StreamFormat, rtp};
+use peercam::media::{Bitrate, MediaTime, RawFrame, StreamFormat, rtp};
 use peercam::protocol::{
     Candidates, Close, DeviceId, Hello, MAX_MESSAGE_BYTES, Message, Offer, PeerId, Playout, Role, Status, Topics, params,
 };
@@ -127,6 +128,32 @@ pub fn sps(bytes: &[u8]) {
             );
         }
         Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// A picture of a camera that delivers JPEG.
+pub fn mjpeg(bytes: &[u8]) {
+    let mut frame = RawFrame {
+        i420: Vec::new(),
+        width: 0,
+        height: 0,
+        time: MediaTime::default(),
+        captured: Instant::now(),
+    };
+    // The largest pictures are for the bench: each takes a tenth of a second.
+    if mjpeg::size(bytes).is_some_and(|(width, height)| width * height > 1 << 20) {
+        return;
+    }
+    match mjpeg::Decoder::default().decode(bytes, &mut frame) {
+        Ok(()) => {
+            let (width, height) = (frame.width as usize, frame.height as usize);
+            assert!(width >= 2 && height >= 2 && width % 2 == 0 && height % 2 == 0, "{width}x{height}");
+            assert_eq!(frame.i420.len(), width * height * 3 / 2, "planes without padding");
+        }
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            assert!(error != mjpeg::MjpegError::Damaged(mjpeg::PANICKED.into()), "the decoder panicked");
+        }
     }
 }
 

@@ -134,14 +134,10 @@ impl fmt::Display for Devices {
         if self.cameras.is_empty() || self.cameras.iter().any(|found| found.about.usable_as(&self.encoders).is_some()) {
             return Ok(());
         }
-        let encoders = if self.encoders.is_empty() {
-            "there is no hardware encoder"
-        } else {
-            "the hardware encoder takes nothing that they offer"
-        };
         writeln!(
             f,
-            "none of these can be used: none offers H.264, and {encoders}; peercam needs a camera with an H.264 encoder of its own, or a board with one"
+            "none of these can be used: none offers H.264, JPEG or one of {}; choose a camera that does",
+            format_names(&RAW)
         )
     }
 }
@@ -152,6 +148,8 @@ enum Usable {
     ItsOwn,
     /// By this encoder, from this format.
     By(PathBuf, FourCc),
+    /// From this format, which is fetched, decoded or encoded by the processor.
+    Fetched(FourCc),
 }
 
 impl About {
@@ -161,9 +159,13 @@ impl About {
         if offers(FourCc::H264) {
             return Some(Usable::ItsOwn);
         }
-        encoders.iter().find_map(|encoder| {
+        let by = encoders.iter().find_map(|encoder| {
             let format = RAW.into_iter().find(|format| offers(*format) && encoder.formats.contains(format))?;
             Some(Usable::By(encoder.path.clone(), format))
+        });
+        by.or_else(|| {
+            let fetched = std::iter::once(FourCc::MJPEG).chain(RAW).find(|format| offers(*format))?;
+            Some(Usable::Fetched(fetched))
         })
     }
 }
@@ -186,12 +188,16 @@ impl Found {
             }
         };
         let usable = self.about.usable_as(encoders);
-        let raw = RAW.iter().any(|name| formats.iter().any(|format| format.name == *name));
         match &usable {
             Some(Usable::ItsOwn) => writeln!(f, "  usable: it delivers H.264")?,
             Some(Usable::By(encoder, format)) => writeln!(f, "  usable: {} encodes its {format}", encoder.display())?,
-            None if raw => writeln!(f, "  not usable: no H.264, and no hardware encoder for its raw pictures")?,
-            None => writeln!(f, "  not usable: no H.264")?,
+            Some(Usable::Fetched(format)) => {
+                writeln!(
+                    f,
+                    "  usable: its {format} goes through the processor (docs/cameras.md says what that costs)"
+                )?;
+            }
+            None => writeln!(f, "  not usable: neither H.264 nor JPEG nor a raw format that peercam knows")?,
         }
         for format in formats {
             let sizes: Vec<_> = format.sizes.iter().map(|(size, rates)| format!("{size}{rates}")).collect();
@@ -209,7 +215,7 @@ impl Found {
         let Some(usable) = usable else { return Ok(()) };
         let (name, format) = match usable {
             Usable::ItsOwn => (FourCc::H264, "h264"),
-            Usable::By(_, name) => (name, config_name(name)),
+            Usable::By(_, name) | Usable::Fetched(name) => (name, config_name(name)),
         };
         writeln!(f, "  for peercam.toml:\n    [[camera]]\n    source = \"v4l2\"")?;
         let device = self.by_id.as_ref().unwrap_or(&self.path);
@@ -227,6 +233,7 @@ fn config_name(format: FourCc) -> &'static str {
         FourCc::YUYV => "yuyv",
         FourCc::NV12 => "nv12",
         FourCc::YUV420 => "yuv420",
+        FourCc::MJPEG => "mjpeg",
         _ => "auto",
     }
 }
@@ -322,11 +329,19 @@ mod tests {
         );
         let alone = show(vec![camera(FourCc::YUYV)], vec![]);
         assert!(
-            alone.contains("no hardware encoder for its raw pictures") && alone.contains("there is no hardware encoder;"),
+            alone.contains("usable: its YUYV goes through the processor") && alone.contains("format = \"yuyv\""),
             "{alone}"
         );
-        let useless = show(vec![camera(FourCc::MJPEG)], vec![encoder()]);
-        assert!(useless.contains("takes nothing that they offer"), "{useless}");
+        let jpeg = show(vec![camera(FourCc::MJPEG)], vec![encoder()]);
+        assert!(
+            jpeg.contains("usable: its MJPG goes through the processor") && jpeg.contains("format = \"mjpeg\""),
+            "{jpeg}"
+        );
+        let useless = show(vec![camera(FourCc(*b"RGGB"))], vec![encoder()]);
+        assert!(
+            useless.contains("not usable") && useless.contains("none of these can be used"),
+            "{useless}"
+        );
         let plain = show(vec![], vec![encoder()]);
         assert!(plain.starts_with("no camera found") && plain.contains("/dev/video11"), "{plain}");
     }

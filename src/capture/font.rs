@@ -1,4 +1,4 @@
-//! A bitmap font of 5 by 7 dots: what the test card needs to write.
+//! A bitmap font of 5 by 7 dots: what test card and overlay need to write.
 
 /// Dots across a glyph.
 pub const WIDTH: usize = 5;
@@ -47,6 +47,7 @@ pub fn glyph(character: char) -> [u8; HEIGHT] {
         ':' => [0b00000, 0b01100, 0b01100, 0b00000, 0b01100, 0b01100, 0b00000],
         '.' => [0b00000, 0b00000, 0b00000, 0b00000, 0b00000, 0b01100, 0b01100],
         '-' => [0b00000, 0b00000, 0b00000, 0b11111, 0b00000, 0b00000, 0b00000],
+        '+' => [0b00000, 0b00100, 0b00100, 0b11111, 0b00100, 0b00100, 0b00000],
         '_' => [0b00000, 0b00000, 0b00000, 0b00000, 0b00000, 0b00000, 0b11111],
         '/' => [0b00000, 0b00001, 0b00010, 0b00100, 0b01000, 0b10000, 0b00000],
         _ => [0; HEIGHT],

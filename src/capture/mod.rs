@@ -2,13 +2,17 @@
 
 #[cfg(feature = "software-encoder")]
 mod card;
+mod child;
 pub mod devices;
+mod encoded;
 mod file;
-#[cfg(feature = "software-encoder")]
 mod font;
+pub mod mjpeg;
+mod overlay;
 mod pacer;
 #[cfg(feature = "software-encoder")]
 mod pattern;
+mod rpicam;
 pub mod stamp;
 mod supervise;
 mod timeline;
@@ -17,6 +21,8 @@ mod v4l2;
 use crate::config;
 use crate::media::{AccessUnit, EncoderTarget, StreamFormat, TargetCell};
 
+use encoded::{EncodedSource, Wanted, start_encoder};
+use overlay::Overlay;
 pub use supervise::run;
 use timeline::Timeline;
 
@@ -102,14 +108,37 @@ pub enum CaptureError {
 /// It is not there (worth trying again), or cannot be shown in a browser.
 pub fn open(camera: &config::Camera) -> Result<Box<dyn Source>, CaptureError> {
     match &camera.source {
-        config::Source::V4l2 { device, format, size, fps } => {
+        config::Source::V4l2 {
+            device,
+            format,
+            size,
+            fps,
+            encoding,
+        } => {
             let wish = v4l2::Wish {
                 format: *format,
                 size: *size,
                 fps: *fps,
                 bitrate: camera.bitrate,
+                encoding: *encoding,
             };
-            v4l2::open(device.as_deref(), &wish)
+            v4l2::open(&camera.name, device.as_deref(), &wish)
+        }
+        config::Source::Rpicam(rpicam) if rpicam.own_h264 => Ok(Box::new(rpicam::H264Rpicam::open(rpicam, camera.bitrate)?)),
+        config::Source::Rpicam(rpicam) => {
+            let wanted = Wanted {
+                encoder: rpicam.encoding.encoder,
+                width: rpicam.size.0.get(),
+                height: rpicam.size.1.get(),
+                fps: rpicam.fps.get().into(),
+                bitrate: camera.bitrate,
+                gop: rpicam.encoding.gop,
+            };
+            // The encoder first: without one there is no reason to turn the camera on.
+            let encoder = start_encoder(&wanted)?;
+            let raw = rpicam::RawRpicam::open(rpicam, camera.bitrate)?;
+            let overlay = rpicam.encoding.overlay.then(|| Overlay::new(&camera.name));
+            Ok(Box::new(EncodedSource::new(raw, encoder, overlay)))
         }
         config::Source::File { path, fps } => Ok(Box::new(file::FileReplay::open(path, *fps)?)),
         #[cfg(feature = "software-encoder")]

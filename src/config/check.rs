@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{CameraFormat, Config, Listen, Readers, Source, TransportPolicy, load};
+use super::{CameraFormat, Config, EncoderChoice, Encoding, Listen, Readers, Source, TransportPolicy, load};
 
 /// Checks the configuration at `path`: the text to print, and whether the agent would start with it.
 #[must_use]
@@ -103,7 +103,13 @@ fn source(camera: &super::Camera) -> String {
     };
     let bitrate = camera.bitrate;
     match &camera.source {
-        Source::V4l2 { device, format, size, fps } => {
+        Source::V4l2 {
+            device,
+            format,
+            size,
+            fps,
+            encoding,
+        } => {
             let device = device
                 .as_ref()
                 .map_or("the first camera found".into(), |device| device.display().to_string());
@@ -111,7 +117,19 @@ fn source(camera: &super::Camera) -> String {
                 CameraFormat::Auto => String::new(),
                 format => format!(", {}", format.name()),
             };
-            format!("{device}{format}{}, {bitrate}", at(*size, *fps))
+            format!("{device}{format}{}, {bitrate}{}", at(*size, *fps), encoded(encoding))
+        }
+        Source::Rpicam(rpicam) => {
+            let command = rpicam
+                .command
+                .as_ref()
+                .map_or("rpicam-vid".into(), |command| command.display().to_string());
+            let how = if rpicam.own_h264 {
+                ", its own H.264".to_owned()
+            } else {
+                encoded(&rpicam.encoding)
+            };
+            format!("{command}{}, {bitrate}{how}", at(Some(rpicam.size), Some(rpicam.fps)))
         }
         Source::File { path, fps } => {
             let path = path.display();
@@ -122,4 +140,18 @@ fn source(camera: &super::Camera) -> String {
             format!("a test card{}, a key frame every {gop} s, {bitrate}", at(Some(*size), Some(*fps)))
         }
     }
+}
+
+fn encoded(encoding: &Encoding) -> String {
+    let encoder = match encoding.encoder {
+        EncoderChoice::Auto => "",
+        EncoderChoice::M2m => ", by a hardware encoder",
+        EncoderChoice::Software => ", encoded in software",
+    };
+    let overlay = if encoding.overlay {
+        ", with name and time in the picture"
+    } else {
+        ""
+    };
+    format!("{encoder}{overlay}")
 }

@@ -6,8 +6,10 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::url::{BrokerChoice, IceUrl, PageUrl};
-use super::value::{DeviceName, Gop, HostName, LogFilter, PageAddress, Size, SourceKind, StreamName, Switch, Text, UserName, Whole};
-use super::{CameraFormat, Idle, Listen, Readers, TransportPolicy};
+use super::value::{
+    Argument, DeviceName, Gop, HostName, LogFilter, PageAddress, Size, SourceKind, StreamName, Switch, Text, UserName, Whole,
+};
+use super::{CameraFormat, EncoderChoice, Idle, Listen, Readers, TransportPolicy};
 
 /// A path, and where it stands.
 pub(super) type FilePath = Option<Spanned<Text<PathBuf>>>;
@@ -42,6 +44,13 @@ pub(super) struct CameraTable {
     pub size: Option<Spanned<Text<Size>>>,
     pub fps: Option<Whole<1, 240>>,
     pub gop_secs: Option<Spanned<Gop>>,
+    pub encoder: Option<Spanned<Text<EncoderChoice>>>,
+    pub overlay: Option<Spanned<Switch>>,
+    pub command: FilePath,
+    pub rotation: Option<Spanned<Whole<0, 180>>>,
+    pub hflip: Option<Spanned<Switch>>,
+    pub vflip: Option<Spanned<Switch>>,
+    pub extra: Option<Spanned<Vec<Spanned<Text<Argument>>>>>,
     /// Below 150 kbit/s hardware encoders stall (raspberrypi/rpicam-apps#664).
     pub bitrate_kbps: Option<Whole<150, 50_000>>,
     pub idle: Option<Text<Idle>>,

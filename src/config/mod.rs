@@ -5,6 +5,7 @@ mod error;
 mod file;
 mod load;
 mod resolve;
+mod rpicam;
 mod url;
 mod value;
 mod watch;
@@ -77,7 +78,10 @@ pub enum Source {
         format: CameraFormat,
         size: Option<(NonZeroU32, NonZeroU32)>,
         fps: Option<NonZeroU32>,
+        encoding: Encoding,
     },
+    /// A camera that only libcamera can run, through its program `rpicam-vid`.
+    Rpicam(Rpicam),
     /// An Annex B file, replayed in real time and looped. Without `fps`, the file's own timing information or 30.
     File { path: PathBuf, fps: Option<NonZeroU32> },
     /// A moving test card, encoded in software.
@@ -86,6 +90,55 @@ pub enum Source {
         fps: NonZeroU32,
         gop: Duration,
     },
+}
+
+/// What becomes of pictures that come to us raw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoding {
+    pub encoder: EncoderChoice,
+    /// From one key frame to the next.
+    pub gop: Duration,
+    /// Whether the camera's name and the local time are written into the picture.
+    pub overlay: bool,
+}
+
+impl Default for Encoding {
+    fn default() -> Self {
+        Self {
+            encoder: EncoderChoice::default(),
+            // What a joiner waits at most where key frames cannot be forced.
+            gop: Duration::from_secs(2),
+            overlay: false,
+        }
+    }
+}
+
+/// `camera.encoder`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EncoderChoice {
+    /// A hardware encoder where there is one, else software.
+    #[default]
+    Auto,
+    M2m,
+    Software,
+}
+
+/// What `rpicam-vid` is started with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rpicam {
+    /// The program; `None` for the one in `PATH`.
+    pub command: Option<PathBuf>,
+    /// Whether it encodes by itself, and cannot be steered.
+    pub own_h264: bool,
+    pub size: (NonZeroU32, NonZeroU32),
+    pub fps: NonZeroU32,
+    /// Degrees: 0 or 180.
+    pub rotation: u32,
+    pub hflip: bool,
+    pub vflip: bool,
+    /// More arguments, none of which is one of ours.
+    pub extra: Vec<String>,
+    pub encoding: Encoding,
 }
 
 /// `camera.format`: what a V4L2 camera is asked to deliver.

@@ -13,10 +13,10 @@ use toml::Spanned;
 use super::error::{Fault, line_of};
 use super::file::{BrokerTable, CameraTable, File, FilePath, HttpTable, IceServerTable, NetworkTable};
 use super::url::BrokerChoice;
-use super::value::{Gop, Size, SourceKind, Switch, Text};
+use super::value::{Gop, Size, SourceKind, Switch, Text, Whole};
 use super::{
-    Broker, BrokerScheme, BrokerUrl, Camera, Config, Device, Environment, Http, IceServer, Idle, Limits, Listen, Log, Network, Readers,
-    Secret, Source, TransportPolicy,
+    Broker, BrokerScheme, BrokerUrl, Camera, CameraFormat, Config, Device, EncoderChoice, Encoding, Environment, Http, IceServer, Idle,
+    Limits, Listen, Log, Network, Readers, Rpicam, Secret, Source, TransportPolicy, rpicam,
 };
 use crate::media::Bitrate;
 
@@ -68,7 +68,7 @@ impl<'a> Resolver<'a> {
             network,
             http,
             limits: Limits {
-                viewers: file.limits.viewers.map_or(number(20), super::value::Whole::non_zero),
+                viewers: file.limits.viewers.map_or(number(20), Whole::non_zero),
             },
             log: Log {
                 filter: file.log.filter.map_or_else(|| "info".to_owned(), |Text(filter)| filter.0),
@@ -123,7 +123,7 @@ impl<'a> Resolver<'a> {
     }
 
     fn camera(&self, table: CameraTable, header: Range<usize>) -> Result<Camera, Fault> {
-        let kind = table.source.map_or_else(SourceKind::default, |Text(kind)| kind);
+        let kind = table.source.as_ref().map_or_else(SourceKind::default, |Text(kind)| *kind);
         let foreign = |key: &str, span: Option<Range<usize>>, owner: &str| match span {
             Some(span) => Err(Fault::new(
                 span,
@@ -131,21 +131,56 @@ impl<'a> Resolver<'a> {
             )),
             None => Ok(()),
         };
+        let camera = matches!(kind, SourceKind::V4l2 | SourceKind::Rpicam);
         if kind != SourceKind::V4l2 {
             foreign("device", table.device.as_ref().map(Spanned::span), "\"v4l2\"")?;
-            foreign("format", table.format.as_ref().map(Spanned::span), "\"v4l2\"")?;
+        }
+        if kind != SourceKind::Rpicam {
+            foreign("command", table.command.as_ref().map(Spanned::span), "\"rpicam\"")?;
+            foreign("rotation", table.rotation.as_ref().map(Spanned::span), "\"rpicam\"")?;
+            foreign("hflip", table.hflip.as_ref().map(Spanned::span), "\"rpicam\"")?;
+            foreign("vflip", table.vflip.as_ref().map(Spanned::span), "\"rpicam\"")?;
+            foreign("extra", table.extra.as_ref().map(Spanned::span), "\"rpicam\"")?;
+        }
+        if !camera {
+            foreign("format", table.format.as_ref().map(Spanned::span), "\"v4l2\" or \"rpicam\"")?;
+            foreign("encoder", table.encoder.as_ref().map(Spanned::span), "\"v4l2\" or \"rpicam\"")?;
+            foreign("overlay", table.overlay.as_ref().map(Spanned::span), "\"v4l2\" or \"rpicam\"")?;
         }
         if kind != SourceKind::File {
             foreign("path", table.path.as_ref().map(Spanned::span), "\"file\"")?;
+        } else {
+            let owners = "\"v4l2\", \"rpicam\" or \"pattern\"";
+            foreign("gop_secs", table.gop_secs.as_ref().map(Spanned::span), owners)?;
+            foreign("size", table.size.as_ref().map(Spanned::span), owners)?;
         }
-        if kind != SourceKind::Pattern {
-            foreign("gop_secs", table.gop_secs.as_ref().map(Spanned::span), "\"pattern\"")?;
+        let gop = table.gop_secs.as_ref().map(|gop| {
+            let Gop(gop) = *gop.get_ref();
+            gop
+        });
+        let encoding = Encoding {
+            encoder: table
+                .encoder
+                .as_ref()
+                .map_or_else(EncoderChoice::default, |choice| choice.get_ref().0),
+            gop: gop.unwrap_or(Encoding::default().gop),
+            overlay: table.overlay.as_ref().is_some_and(|overlay| overlay.get_ref().0),
+        };
+        let format = table
+            .format
+            .as_ref()
+            .map_or_else(CameraFormat::default, |format| format.get_ref().0);
+        if let (Some(overlay), true, CameraFormat::H264) = (&table.overlay, encoding.overlay, format) {
+            return Err(Fault::new(
+                overlay.span(),
+                "nothing can be written into pictures that come as H.264; choose another `format`, or leave `overlay` out",
+            ));
         }
         let size = table.size.as_ref().map(|size| {
             let Text(Size(width, height)) = size.get_ref();
             (*width, *height)
         });
-        let fps = table.fps.map(super::value::Whole::non_zero);
+        let fps = table.fps.map(Whole::non_zero);
         let source = match kind {
             SourceKind::V4l2 => Source::V4l2 {
                 device: match table.device {
@@ -157,12 +192,13 @@ impl<'a> Resolver<'a> {
                     }
                     device => device.map(|device| device.into_inner().0),
                 },
-                format: table.format.map(|format| format.into_inner().0).unwrap_or_default(),
+                format,
                 size,
                 fps,
+                encoding,
             },
+            SourceKind::Rpicam => Source::Rpicam(Self::rpicam(&table, encoding)?),
             SourceKind::File => {
-                foreign("size", table.size.as_ref().map(Spanned::span), "\"v4l2\" or \"pattern\"")?;
                 let Some(path) = &table.path else {
                     return Err(Fault::new(header, "a camera of source = \"file\" needs the key `path`"));
                 };
@@ -174,10 +210,7 @@ impl<'a> Resolver<'a> {
             SourceKind::Pattern => Source::Pattern {
                 size: size.unwrap_or((number(1280), number(720))),
                 fps: fps.unwrap_or(number(30)),
-                gop: table.gop_secs.map_or(Duration::from_secs(4), |gop| {
-                    let Gop(gop) = gop.into_inner();
-                    gop
-                }),
+                gop: gop.unwrap_or(Duration::from_secs(4)),
             },
         };
         Ok(Camera {
@@ -185,6 +218,64 @@ impl<'a> Resolver<'a> {
             source,
             bitrate: table.bitrate_kbps.map_or(DEFAULT_BITRATE, |rate| Bitrate::kbps(rate.get().into())),
             idle: table.idle.map_or_else(Idle::default, |Text(idle)| idle),
+        })
+    }
+
+    fn rpicam(table: &CameraTable, encoding: Encoding) -> Result<Rpicam, Fault> {
+        let own_h264 = match table.format.as_ref().map(|format| (format.get_ref().0, format.span())) {
+            None | Some((CameraFormat::Auto | CameraFormat::Yuv420, _)) => false,
+            Some((CameraFormat::H264, _)) => true,
+            Some((CameraFormat::Mjpeg | CameraFormat::Yuyv | CameraFormat::Nv12, span)) => {
+                return Err(Fault::new(
+                    span,
+                    "a camera of source = \"rpicam\" has \"yuv420\" (for an encoder of ours) or \"h264\" (by rpicam-vid itself)",
+                ));
+            }
+        };
+        let size = match &table.size {
+            Some(size) => {
+                let Text(Size(width, height)) = size.get_ref();
+                if !own_h264 && !width.get().is_multiple_of(64) {
+                    let near = (width.get() / 64).max(1) * 64;
+                    let what = format!(
+                        "rpicam-vid fills up the rows of raw pictures whose width is no multiple of 64; choose one that is, such as {near}"
+                    );
+                    return Err(Fault::new(size.span(), what));
+                }
+                (*width, *height)
+            }
+            None => (number(1280), number(720)),
+        };
+        let rotation = match &table.rotation {
+            Some(rotation) if ![0, 180].contains(&rotation.get_ref().get()) => {
+                return Err(Fault::new(rotation.span(), "the camera can turn its picture by 0 or 180 degrees"));
+            }
+            Some(rotation) => rotation.get_ref().get(),
+            None => 0,
+        };
+        let command = match &table.command {
+            Some(command) if !command.get_ref().0.is_absolute() => {
+                return Err(Fault::new(
+                    command.span(),
+                    "a program is written with its whole path, such as \"/usr/bin/rpicam-vid\"",
+                ));
+            }
+            command => command.as_ref().map(|command| command.get_ref().0.clone()),
+        };
+        let on = |switch: &Option<Spanned<Switch>>| switch.as_ref().is_some_and(|switch| switch.get_ref().0);
+        Ok(Rpicam {
+            command,
+            own_h264,
+            size,
+            fps: table.fps.as_ref().map_or(number(30), |fps| fps.non_zero()),
+            rotation,
+            hflip: on(&table.hflip),
+            vflip: on(&table.vflip),
+            extra: table
+                .extra
+                .as_ref()
+                .map_or_else(|| Ok(Vec::new()), |extra| rpicam::extra(extra.get_ref()))?,
+            encoding,
         })
     }
 
@@ -239,8 +330,8 @@ impl<'a> Resolver<'a> {
             ca_file,
             client_cert_file,
             client_key_file,
-            keep_alive: table.keep_alive_secs.map_or(DEFAULT_KEEP_ALIVE, super::value::Whole::seconds),
-            reconnect_max: table.reconnect_max_secs.map_or(DEFAULT_RECONNECT_MAX, super::value::Whole::seconds),
+            keep_alive: table.keep_alive_secs.map_or(DEFAULT_KEEP_ALIVE, Whole::seconds),
+            reconnect_max: table.reconnect_max_secs.map_or(DEFAULT_RECONNECT_MAX, Whole::seconds),
             page_url: table.page_url.map(|Text(url)| url.0),
         })
     }

@@ -133,7 +133,7 @@ fn the_file_as_shipped_says_the_defaults() {
 #[test]
 fn the_documented_file_with_everything_switched_on_is_good() {
     let config = Folder::new().parse(&switched_on()).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(config.cameras.len(), 3);
+    assert_eq!(config.cameras.len(), 4);
     assert_eq!(config.broker.password.expect("a password").reveal(), "hunter2");
     assert_eq!(
         config.network.ice_servers[0].credential.as_ref().expect("a credential").reveal(),
@@ -211,7 +211,12 @@ const MISTAKES: &[(&str, usize, usize, &str)] = &[
     ),
     ("[[camera]]\nsize = \"720p\"\n", 2, 8, "write width and height in pixels"),
     ("[[camera]]\nsize = \"16x16\"\n", 2, 8, "from 32 to 4096"),
-    ("[[camera]]\nsource = \"rtsp\"\n", 2, 10, "write \"v4l2\", \"file\" or \"pattern\""),
+    (
+        "[[camera]]\nsource = \"rtsp\"\n",
+        2,
+        10,
+        "write \"v4l2\", \"rpicam\", \"file\" or \"pattern\"",
+    ),
     ("[[camera]]\nname = \"Front Door\"\n", 2, 8, "a-z 0-9 - _"),
     (
         "[[camera]]\npath = \"a\"\n",
@@ -223,6 +228,52 @@ const MISTAKES: &[(&str, usize, usize, &str)] = &[
     ("[[camera]]\nsource = \"file\"\npath = \"no.h264\"\n", 3, 8, "there is no file"),
     ("[[camera]]\nsource = \"pattern\"\ngop_secs = 0\n", 3, 12, "from 0.1 to 60"),
     ("[[camera]]\ndevice = \"video0\"\n", 2, 10, "such as \"/dev/video0\""),
+    ("[[camera]]\nencoder = \"x264\"\n", 2, 11, "write \"auto\", \"m2m\" or \"software\""),
+    (
+        "[[camera]]\nsource = \"pattern\"\noverlay = true\n",
+        3,
+        11,
+        "belongs to source = \"v4l2\" or \"rpicam\"",
+    ),
+    (
+        "[[camera]]\nformat = \"h264\"\noverlay = true\n",
+        3,
+        11,
+        "pictures that come as H.264",
+    ),
+    ("[[camera]]\nrotation = 180\n", 2, 12, "belongs to source = \"rpicam\""),
+    ("[[camera]]\nsource = \"rpicam\"\nrotation = 90\n", 3, 12, "0 or 180"),
+    (
+        "[[camera]]\nsource = \"rpicam\"\nsize = \"854x480\"\n",
+        3,
+        8,
+        "multiple of 64; choose one that is, such as 832",
+    ),
+    ("[[camera]]\nsource = \"rpicam\"\nformat = \"nv12\"\n", 3, 10, "\"yuv420\""),
+    (
+        "[[camera]]\nsource = \"rpicam\"\ncommand = \"rpicam-vid\"\n",
+        3,
+        11,
+        "with its whole path",
+    ),
+    (
+        "[[camera]]\nsource = \"rpicam\"\nextra = [\"--awb\", \"auto\", \"--wid=640\"]\n",
+        3,
+        27,
+        "--width is set by camera.size; write that",
+    ),
+    (
+        "[[camera]]\nsource = \"rpicam\"\nextra = [\"-t5\"]\n",
+        3,
+        10,
+        "peercam sets --timeout itself",
+    ),
+    (
+        "[[camera]]\nsource = \"rpicam\"\nextra = [\"--list-cameras\"]\n",
+        3,
+        10,
+        "something else",
+    ),
     ("camera = []\n", 1, 10, "the list is empty"),
     (
         "[[camera]]\nsource = \"pattern\"\nname = \"a\"\n\n[[camera]]\nname = \"a\"\n",
@@ -323,6 +374,18 @@ fn every_mistake_is_shown_where_it_is_with_what_is_allowed() {
         assert!(invalid.message.contains(says), "{text}: says {:?}, not {says:?}", invalid.message);
         assert!(shown.contains('^') && !shown.contains("hunter2"), "{shown}");
     }
+}
+
+#[test]
+fn arguments_of_rpicam_vid_that_are_not_ours_are_passed_on() {
+    let text = "[[camera]]\nsource = \"rpicam\"\nextra = [\"--awb\", \"custom\", \"--ev\", \"-0.5\", \"--camera\", \"1\"]\ngop_secs = 1\n";
+    let config = Folder::new().parse(text).unwrap_or_else(|error| panic!("{error}"));
+    let Source::Rpicam(rpicam) = &config.cameras[0].source else {
+        panic!("{:?}", config.cameras)
+    };
+    assert_eq!(rpicam.extra, ["--awb", "custom", "--ev", "-0.5", "--camera", "1"]);
+    assert_eq!(rpicam.encoding.gop, Duration::from_secs(1));
+    assert!(!rpicam.own_h264 && rpicam.command.is_none());
 }
 
 #[test]

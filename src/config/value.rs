@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::de::{Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::{CameraFormat, Idle, Listen, Readers, TransportPolicy};
+use super::{CameraFormat, EncoderChoice, Idle, Listen, Readers, TransportPolicy};
 
 /// Something that is written as a string.
 pub(super) trait FromText: Sized {
@@ -209,6 +209,7 @@ impl FromText for UserName {
 pub(super) enum SourceKind {
     #[default]
     V4l2,
+    Rpicam,
     File,
     Pattern,
 }
@@ -217,6 +218,7 @@ impl SourceKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::V4l2 => "v4l2",
+            Self::Rpicam => "rpicam",
             Self::File => "file",
             Self::Pattern => "pattern",
         }
@@ -224,10 +226,10 @@ impl SourceKind {
 }
 
 impl FromText for SourceKind {
-    const ALLOWED: &'static str = "\"v4l2\", \"file\" or \"pattern\"";
+    const ALLOWED: &'static str = "\"v4l2\", \"rpicam\", \"file\" or \"pattern\"";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        [Self::V4l2, Self::File, Self::Pattern]
+        [Self::V4l2, Self::Rpicam, Self::File, Self::Pattern]
             .into_iter()
             .find(|kind| kind.name() == text)
             .ok_or_else(|| format!("{text:?} is not a kind of camera; write {}", Self::ALLOWED))
@@ -273,6 +275,34 @@ impl FromText for CameraFormat {
     fn from_text(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|format| format.name() == text);
         found.ok_or_else(|| format!("{text:?} is not a camera's format; write {}", Self::ALLOWED))
+    }
+}
+
+impl FromText for EncoderChoice {
+    const ALLOWED: &'static str = "\"auto\", \"m2m\" or \"software\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "m2m" => Ok(Self::M2m),
+            "software" => Ok(Self::Software),
+            _ => Err(format!("{text:?} is not an encoder; write {}", Self::ALLOWED)),
+        }
+    }
+}
+
+/// An argument of a program.
+#[derive(Debug)]
+pub(super) struct Argument(pub String);
+
+impl FromText for Argument {
+    const ALLOWED: &'static str = "an argument in quotes";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text.is_empty() || text.contains('\0') {
+            return Err(format!("{text:?} cannot be an argument; write one such as \"--awb\""));
+        }
+        Ok(Self(text.to_owned()))
     }
 }
 

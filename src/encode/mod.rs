@@ -3,6 +3,8 @@
 pub mod m2m;
 #[cfg(feature = "software-encoder")]
 mod software;
+#[cfg(feature = "software-encoder")]
+mod threaded;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +13,8 @@ use crate::media::{EncoderTarget, RawFrame};
 
 #[cfg(feature = "software-encoder")]
 pub use software::{Settings, SoftwareEncoder};
+#[cfg(feature = "software-encoder")]
+pub use threaded::ThreadedEncoder;
 
 /// Something that makes access units of raw pictures.
 pub trait Encoder: Send {
@@ -31,6 +35,12 @@ pub trait Encoder: Send {
     /// # Errors
     /// The encoder refused.
     fn apply(&mut self, target: EncoderTarget) -> Result<(), EncodeError>;
+
+    /// Whether a key frame comes when asked for.
+    fn forces_key_frames(&self) -> bool;
+
+    /// Pictures that were handed in with success and that no access unit will come of, as far as it knows, since it was started.
+    fn skipped(&self) -> u64;
 }
 
 /// One access unit as an encoder made it: Annex B, a key frame with its parameter sets.

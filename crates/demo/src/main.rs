@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use peercam::agent::Agent;
-use peercam::config::{self, BrokerUrl, CameraFormat, Config, Listen, Source};
+use peercam::config::{self, BrokerUrl, CameraFormat, Config, Encoding, Listen, Source};
 use peercam::protocol::{DeviceId, Status, StreamState};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -166,6 +166,7 @@ fn config(args: &Args, addresses: &Addresses, state: &Path, mqtt: SocketAddr, pa
                 format: CameraFormat::Auto,
                 size: None,
                 fps: None,
+                encoding: Encoding::default(),
             };
         } else if let Some(path) = &args.file {
             camera.source = Source::File {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::intake::Intake;
-use super::{GOP, Opened, SILENCE, WAIT, Wish, failed};
+use super::{Opened, SILENCE, WAIT, Wish, failed};
 use crate::capture::{CaptureError, Source};
 use crate::media::{AccessUnit, Bitrate, EncoderTarget};
 use crate::v4l2::{Device, FourCc, Interest, Queue, Ready, control, wait};
@@ -32,7 +32,7 @@ impl H264Camera {
     /// It is busy, gone, or failed; the message says what to do.
     pub fn start(camera: Opened, wish: &Wish) -> Result<Self, CaptureError> {
         camera.set_up(FourCc::H264, wish)?;
-        set_up_encoder(&camera, wish.bitrate);
+        set_up_encoder(&camera, wish);
         let device = Arc::new(camera.device);
         let forces_key_frames = device.control(control::FORCE_KEY_FRAME).is_some();
         let mut queue = Opened::buffers(&device, camera.kind)?;
@@ -137,9 +137,9 @@ impl Source for H264Camera {
 }
 
 /// Sets what WebRTC needs, where the camera has a control for it. What it lacks, the stream itself will show.
-fn set_up_encoder(camera: &Opened, bitrate: Bitrate) {
-    let device = &camera.device;
-    let pictures = (camera.rate() * GOP.as_secs_f64()).round() as i64;
+fn set_up_encoder(camera: &Opened, wish: &Wish) {
+    let (device, bitrate) = (&camera.device, wish.bitrate);
+    let pictures = (camera.rate() * wish.encoding.gop.as_secs_f64()).round() as i64;
     let wanted = [
         (control::REPEAT_HEADERS, 1),
         (control::B_FRAMES, 0),

@@ -2,6 +2,7 @@
 
 mod h264;
 mod intake;
+mod memory;
 mod raw;
 mod trouble;
 
@@ -10,12 +11,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{CaptureError, Source, devices};
-use crate::config::CameraFormat;
+use super::{CaptureError, EncodedSource, Overlay, Source, devices, start_encoder};
+use crate::config::{CameraFormat, EncoderChoice, Encoding};
 use crate::encode::m2m::{self, FoundEncoder};
 use crate::media::Bitrate;
 use crate::v4l2::{Device, Format, FourCc, Queue, QueueKind, Size, nodes};
 use h264::H264Camera;
+use memory::MemoryCamera;
 use raw::RawCamera;
 use trouble::failed;
 
@@ -27,11 +29,12 @@ const LEAST_BUFFERS: u32 = 2;
 const WAIT: Duration = Duration::from_secs(1);
 /// A camera that delivers nothing for so long has stalled, and is opened anew.
 const SILENCE: Duration = Duration::from_secs(3);
-/// Key frame interval that encoders are asked for: what a joiner waits at most where key frames cannot be forced.
-const GOP: Duration = Duration::from_secs(2);
 const FALLBACK_FPS: f64 = 30.0;
 /// Raw formats that are taken, the cheapest for memory and encoder first.
 pub(super) const RAW: [FourCc; 3] = [FourCc::NV12, FourCc::YUV420, FourCc::YUYV];
+
+/// What is fetched into our own memory where no encoder takes it from the camera: raw formats, and pictures that are to be decoded.
+const FETCHED: [FourCc; 4] = [FourCc::NV12, FourCc::YUV420, FourCc::YUYV, FourCc::MJPEG];
 
 /// Drivers whose nodes look like cameras, but deliver only what a program feeds them or sets up through other nodes: parts of
 /// image pipelines, which libcamera runs.
@@ -46,23 +49,38 @@ pub struct Wish {
     /// Pictures a second; `None` for the camera's own.
     pub fps: Option<NonZeroU32>,
     pub bitrate: Bitrate,
+    pub encoding: Encoding,
 }
 
-/// Opens the camera at `path`, or the first that can be used, those with H.264 before others, and starts it.
+/// Opens the camera at `path`, or the first that can be used, those with H.264 before others, and starts it. `name` is for the overlay.
 ///
 /// # Errors
 /// It is not there, not ours to open, busy, or nothing can be made of its formats; the message says what to do.
-pub fn open(path: Option<&Path>, wish: &Wish) -> Result<Box<dyn Source>, CaptureError> {
+pub fn open(name: &str, path: Option<&Path>, wish: &Wish) -> Result<Box<dyn Source>, CaptureError> {
     let (camera, plan) = match path {
         Some(path) => {
             let camera = Opened::open(path)?;
-            let plan = plan(&camera.formats, wish.format, m2m::find).map_err(|why| camera.unusable(&why))?;
+            let plan = plan(&camera.formats, wish, m2m::find).map_err(|why| camera.unusable(&why))?;
             (camera, plan)
         }
-        None => find(wish.format)?,
+        None => find(wish)?,
     };
     match plan {
-        Plan::H264 => Ok(Box::new(H264Camera::start(camera, wish)?)),
+        Plan::H264 => {
+            if wish.encoding.overlay {
+                tracing::warn!(
+                    camera = name,
+                    "the camera encodes by itself, so camera.overlay writes nothing; choose another camera.format"
+                );
+            }
+            Ok(Box::new(H264Camera::start(camera, wish)?))
+        }
+        Plan::Fetched(format) => {
+            let raw = MemoryCamera::start(camera, format, wish)?;
+            let encoder = start_encoder(&raw.wanted(wish))?;
+            let overlay = wish.encoding.overlay.then(|| Overlay::new(name));
+            Ok(Box::new(EncodedSource::new(raw, encoder, overlay)))
+        }
         Plan::Raw(encoder, format) => Ok(Box::new(RawCamera::start(camera, &encoder, format, wish)?)),
     }
 }
@@ -83,6 +101,8 @@ enum Plan {
     H264,
     /// This encoder does, from this format.
     Raw(FoundEncoder, FourCc),
+    /// They are fetched into our memory, decoded where they are JPEG, and encoded from there.
+    Fetched(FourCc),
 }
 
 impl Opened {
@@ -172,45 +192,42 @@ impl Opened {
 }
 
 /// What is done with the pictures of a camera that offers these formats; if nothing, why, to follow the camera's name.
-fn plan(
-    formats: &[FourCc],
-    wish: CameraFormat,
-    find_encoder: impl Fn(&[FourCc]) -> Option<(FoundEncoder, FourCc)>,
-) -> Result<Plan, String> {
+fn plan(formats: &[FourCc], wish: &Wish, find_encoder: impl Fn(&[FourCc]) -> Option<(FoundEncoder, FourCc)>) -> Result<Plan, String> {
     let offers = devices::format_names(formats);
-    let raw = |wanted: &[FourCc]| {
-        let both: Vec<FourCc> = wanted.iter().copied().filter(|format| formats.contains(format)).collect();
-        if both.is_empty() {
-            return Err(format!("offers no {}, but {offers}", devices::format_names(wanted)));
-        }
-        match find_encoder(&both) {
-            Some((encoder, format)) => Ok(Plan::Raw(encoder, format)),
-            None => Err(format!(
-                "offers {offers}, and no hardware encoder was found that takes one of them; choose a camera with an H.264 encoder of its own"
-            )),
-        }
+    let wanted: &[FourCc] = match wish.format {
+        CameraFormat::Auto if formats.contains(&FourCc::H264) => return Ok(Plan::H264),
+        CameraFormat::H264 if formats.contains(&FourCc::H264) => return Ok(Plan::H264),
+        CameraFormat::H264 => return Err(format!("offers no H.264, but {offers}; choose another camera.format, or \"auto\"")),
+        CameraFormat::Auto => &FETCHED,
+        CameraFormat::Mjpeg => &[FourCc::MJPEG],
+        CameraFormat::Yuyv => &[FourCc::YUYV],
+        CameraFormat::Nv12 => &[FourCc::NV12],
+        CameraFormat::Yuv420 => &[FourCc::YUV420],
     };
-    let only = |format: FourCc| raw(&[format]);
-    match wish {
-        CameraFormat::Auto if formats.contains(&FourCc::H264) => Ok(Plan::H264),
-        CameraFormat::Auto if !RAW.iter().any(|format| formats.contains(format)) => Err(format!(
-            "offers no H.264 and none of {}, but {offers}; choose a camera that does",
-            devices::format_names(&RAW)
-        )),
-        CameraFormat::Auto => raw(&RAW),
-        CameraFormat::H264 if formats.contains(&FourCc::H264) => Ok(Plan::H264),
-        CameraFormat::H264 => Err(format!("offers no H.264, but {offers}; choose another camera.format, or \"auto\"")),
-        CameraFormat::Mjpeg => {
-            Err("cannot be used with camera.format = \"mjpeg\": peercam does not decode JPEG yet; choose another format".into())
-        }
-        CameraFormat::Yuyv => only(FourCc::YUYV),
-        CameraFormat::Nv12 => only(FourCc::NV12),
-        CameraFormat::Yuv420 => only(FourCc::YUV420),
+    let both: Vec<FourCc> = wanted.iter().copied().filter(|format| formats.contains(format)).collect();
+    let Some(first) = both.first() else {
+        return Err(format!(
+            "offers no {}, but {offers}; choose a camera that does",
+            devices::format_names(wanted)
+        ));
+    };
+    let raw: Vec<FourCc> = both.iter().copied().filter(|format| RAW.contains(format)).collect();
+    // An encoder that reads the camera's own memory sees no overlay.
+    let direct = wish.encoding.encoder != EncoderChoice::Software && !wish.encoding.overlay && !raw.is_empty();
+    if direct && let Some((encoder, format)) = find_encoder(&raw) {
+        return Ok(Plan::Raw(encoder, format));
     }
+    // Raw pictures of more than VGA come at a few a second over USB 2; JPEG is what such a camera does well.
+    let fetched = if formats.contains(&FourCc::MJPEG) && both.contains(&FourCc::MJPEG) {
+        FourCc::MJPEG
+    } else {
+        *first
+    };
+    Ok(Plan::Fetched(fetched))
 }
 
 /// The first camera that can be used: of all that there are, those with H.264 come first.
-fn find(wish: CameraFormat) -> Result<(Opened, Plan), CaptureError> {
+fn find(wish: &Wish) -> Result<(Opened, Plan), CaptureError> {
     let mut others = Vec::new();
     let mut raw = None;
     for path in nodes() {
@@ -258,30 +275,64 @@ mod tests {
             let format = wanted.iter().copied().find(|format| takes.formats.contains(format))?;
             Some((takes.clone(), format))
         };
-        let plan = |formats: &[FourCc], wish| super::plan(formats, wish, find);
+        let plan = |formats: &[FourCc], format| super::plan(formats, &wish(format), find);
         let raw = |format| Ok(Plan::Raw(takes.clone(), format));
+        let fetched = |format| Ok(Plan::Fetched(format));
         let all = [FourCc::YUYV, FourCc::NV12, FourCc::YUV420];
         assert_eq!(plan(&[FourCc::YUYV, FourCc::H264], CameraFormat::Auto), Ok(Plan::H264));
         assert_eq!(plan(&all, CameraFormat::Auto), raw(FourCc::YUV420));
         assert_eq!(plan(&[FourCc::YUYV, FourCc::H264], CameraFormat::Yuyv), raw(FourCc::YUYV));
+        assert_eq!(plan(&[FourCc::YUYV, FourCc::MJPEG], CameraFormat::Auto), raw(FourCc::YUYV));
+        assert_eq!(
+            plan(&all, CameraFormat::Nv12),
+            fetched(FourCc::NV12),
+            "the encoder does not take it, software does"
+        );
+        assert_eq!(plan(&[FourCc::MJPEG], CameraFormat::Auto), fetched(FourCc::MJPEG));
+        assert_eq!(plan(&[FourCc::YUYV, FourCc::MJPEG], CameraFormat::Mjpeg), fetched(FourCc::MJPEG));
         let refused = |formats: &[FourCc], wish| plan(formats, wish).expect_err("refused");
-        assert!(refused(&all, CameraFormat::Nv12).contains("no hardware encoder"));
         assert!(refused(&all, CameraFormat::H264).contains("no H.264, but YUYV, NV12, YU12"));
-        assert!(refused(&[FourCc::MJPEG], CameraFormat::Auto).contains("but MJPG"));
-        assert!(refused(&[FourCc::MJPEG], CameraFormat::Mjpeg).contains("JPEG"));
         assert!(refused(&[FourCc::YUYV], CameraFormat::Nv12).contains("offers no NV12, but YUYV"));
+        assert!(refused(&[FourCc(*b"RGGB")], CameraFormat::Auto).contains("but RGGB"));
+    }
+
+    #[test]
+    fn without_a_hardware_encoder_or_with_an_overlay_pictures_are_fetched() {
+        let takes = encoder(&[FourCc::YUYV]);
+        let found = |_: &[FourCc]| Some((takes.clone(), FourCc::YUYV));
+        let both = [FourCc::YUYV, FourCc::MJPEG];
+        let mut software = wish(CameraFormat::Auto);
+        software.encoding.encoder = EncoderChoice::Software;
+        assert_eq!(super::plan(&both, &software, found), Ok(Plan::Fetched(FourCc::MJPEG)));
+        assert_eq!(super::plan(&[FourCc::YUYV], &software, found), Ok(Plan::Fetched(FourCc::YUYV)));
+        let mut overlay = wish(CameraFormat::Yuyv);
+        overlay.encoding.overlay = true;
+        assert_eq!(super::plan(&both, &overlay, found), Ok(Plan::Fetched(FourCc::YUYV)));
+        assert_eq!(
+            super::plan(&both, &wish(CameraFormat::Auto), |_| None),
+            Ok(Plan::Fetched(FourCc::MJPEG))
+        );
+    }
+
+    fn wish(format: CameraFormat) -> Wish {
+        Wish {
+            format,
+            size: None,
+            fps: None,
+            bitrate: Bitrate::kbps(1000),
+            encoding: Encoding {
+                encoder: EncoderChoice::Auto,
+                gop: Duration::from_secs(2),
+                overlay: false,
+            },
+        }
     }
 
     #[test]
     fn errors_name_the_device_and_what_to_do() {
-        let wish = Wish {
-            format: CameraFormat::Auto,
-            size: None,
-            fps: None,
-            bitrate: Bitrate::kbps(1000),
-        };
+        let wish = wish(CameraFormat::Auto);
         let open = |path: &str| {
-            open(Some(Path::new(path)), &wish)
+            open("camera", Some(Path::new(path)), &wish)
                 .err()
                 .map(|error| error.to_string())
                 .unwrap_or_default()

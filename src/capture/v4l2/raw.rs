@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{GOP, Opened, SILENCE, WAIT, Wish, failed};
+use super::{Opened, SILENCE, WAIT, Wish, failed};
 use crate::capture::{CaptureError, REST, Source, Timeline};
 use crate::encode::m2m::{FoundEncoder, M2mEncoder, M2mError, M2mSettings, picture_bytes};
 use crate::media::{AccessUnit, EncoderTarget, TargetCell};
@@ -36,11 +36,11 @@ pub(super) struct RawCamera {
 
 /// What is known of the pictures that came; knows no device, so that it can be tried without one.
 #[derive(Default)]
-struct Intake {
+pub(super) struct Intake {
     /// Bytes of a whole picture.
     whole: usize,
     sequence: Option<u32>,
-    lost: u64,
+    pub lost: u64,
 }
 
 impl RawCamera {
@@ -53,7 +53,7 @@ impl RawCamera {
         let settings = M2mSettings {
             fps: camera.rate(),
             bitrate: wish.bitrate,
-            gop: GOP,
+            gop: wish.encoding.gop,
         };
         let kind = camera.kind;
         let device = Arc::new(camera.device);
@@ -72,10 +72,7 @@ impl RawCamera {
             encoder,
             queue,
             device,
-            intake: Intake {
-                whole: picture_bytes(&format),
-                ..Intake::default()
-            },
+            intake: Intake::new(picture_bytes(&format)),
             format,
             found: found.clone(),
             settings,
@@ -258,8 +255,13 @@ impl Source for RawCamera {
 }
 
 impl Intake {
+    /// For pictures of at least so many bytes.
+    pub fn new(whole: usize) -> Self {
+        Self { whole, ..Self::default() }
+    }
+
     /// Whether a buffer holds a picture; counts what was lost or damaged.
-    fn take(&mut self, bytes: usize, sequence: u32, damaged: bool) -> bool {
+    pub fn take(&mut self, bytes: usize, sequence: u32, damaged: bool) -> bool {
         let gap = self.sequence.map_or(0, |last| sequence.wrapping_sub(last).wrapping_sub(1));
         self.sequence = Some(sequence);
         // A sequence that goes back or stays is a driver that counts nothing: its numbers say nothing about losses.
@@ -288,10 +290,7 @@ mod tests {
 
     #[test]
     fn damaged_short_and_missing_pictures_are_counted_and_none_of_them_is_encoded() {
-        let mut intake = Intake {
-            whole: 1000,
-            ..Intake::default()
-        };
+        let mut intake = Intake::new(1000);
         let taken: Vec<bool> = [
             (1000, 7, false),
             (1000, 8, true),

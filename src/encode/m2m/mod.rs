@@ -427,6 +427,14 @@ impl Encoder for M2mEncoder {
     fn apply(&mut self, target: EncoderTarget) -> Result<(), EncodeError> {
         Ok(self.steer(target)?)
     }
+
+    fn forces_key_frames(&self) -> bool {
+        self.forces_key_frames
+    }
+
+    fn skipped(&self) -> u64 {
+        self.skipped
+    }
 }
 
 fn coded_format(size: Size) -> Format {
