@@ -192,7 +192,7 @@ fn judge(given: &[Given], units: &[Encoded], size: Size) -> Outcome {
         check(off <= Duration::from_micros(1), || {
             format!("picture {n} was captured {off:?} from its stamp")
         })?;
-        let expected = n == 0 || n >= FORCED && (n - FORCED) % GOP == 0;
+        let expected = n == 0 || n >= FORCED && (n - FORCED).is_multiple_of(GOP);
         check(unit.key == expected, || {
             format!("picture {n}: key frame {}, expected {expected}", unit.key)
         })?;
