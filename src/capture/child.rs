@@ -30,6 +30,7 @@ pub(super) struct Program {
     child: Child,
     said: Arc<Mutex<VecDeque<String>>>,
     listener: Option<JoinHandle<()>>,
+    stopped: bool,
 }
 
 impl Program {
@@ -58,6 +59,7 @@ impl Program {
             child,
             said: Arc::default(),
             listener: None,
+            stopped: false,
         };
         let (Some(stdout), Some(stderr)) = pipes else {
             return Err(CaptureError::Lost(format!("{}: it has no pipes", program.name)));
@@ -111,6 +113,10 @@ impl Program {
 
     /// SIGTERM, after a while SIGKILL: no zombie stays.
     pub fn stop(&mut self) {
+        // Later its number may be another's.
+        if std::mem::replace(&mut self.stopped, true) {
+            return;
+        }
         let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         let signal = |signal| {
             if let Some(group) = group {
@@ -144,9 +150,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        if self.listener.is_some() {
-            self.stop();
-        }
+        self.stop();
     }
 }
 

@@ -232,7 +232,7 @@ impl RawRpicam {
         let (width, height) = (camera.size.0.get(), camera.size.1.get());
         let bytes = width as usize * height as usize * 3 / 2;
         let reading = Reading::start(camera, bitrate, Newest::default(), move |pipe, shared| {
-            read_pictures(pipe, bytes, shared)
+            read_pictures(pipe, bytes, shared);
         })?;
         Ok(Self {
             reading,
