@@ -24,7 +24,7 @@ const LINE_BYTES: u64 = 500;
 /// A pipe of the default size (64 KiB) would wake both sides twenty times a picture.
 const PIPE_BYTES: usize = 1024 * 1024;
 
-/// A running program. Dropped, it is stopped; if the agent is killed, it finds its pipe closed and ends by itself.
+/// A running program. Dropped, it is stopped; if the agent is killed, the kernel stops it.
 pub(super) struct Program {
     name: String,
     child: Child,
@@ -40,8 +40,20 @@ impl Program {
     /// It cannot be started; the message says what to do.
     pub fn start(path: &Path, arguments: &[String]) -> Result<(Self, ChildStdout), CaptureError> {
         let name = path.display().to_string();
+        // The kernel ends it when this thread ends, however that comes about (PR_SET_PDEATHSIG): a program that is silent just then would
+        // never find its pipe closed, and hold the camera. setpriv is util-linux's, and so on every board.
+        let runs = rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok();
+        let mut command = match find(&["setpriv"]) {
+            // Of a program that is not there the system says so itself.
+            Some(setpriv) if runs => {
+                let mut command = Command::new(setpriv);
+                command.args(["--pdeathsig", "TERM", "--"]).arg(path);
+                command
+            }
+            Some(_) | None => Command::new(path),
+        };
         // A group of its own: whatever it starts is stopped with it, and a Ctrl-C meant for the agent leaves its end to us.
-        let child = Command::new(path)
+        let child = command
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -7,7 +7,7 @@ use super::overlay::Overlay;
 use super::{CaptureError, REST, Source, Timeline};
 use crate::config::EncoderChoice;
 use crate::encode::m2m::{M2mEncoder, M2mError, M2mSettings};
-use crate::encode::{EncodeError, Encoder};
+use crate::encode::{Colour, EncodeError, Encoder};
 use crate::media::{AccessUnit, Bitrate, EncoderTarget, MediaTime, RawFrame, TargetCell};
 
 /// How long one call waits for a picture.
@@ -51,6 +51,8 @@ pub struct Wanted {
     pub bitrate: Bitrate,
     /// From one key frame to the next.
     pub gop: Duration,
+    /// Told to viewers where we encode in software; hardware says what its driver makes of it.
+    pub colour: Colour,
 }
 
 /// Raw pictures and their encoder.
@@ -210,6 +212,7 @@ fn software(wanted: &Wanted) -> Result<Box<dyn Encoder>, CaptureError> {
         fps: fps as u32,
         bitrate: wanted.bitrate,
         gop: (wanted.gop.as_secs_f64() * fps).round().max(1.0) as u32,
+        colour: wanted.colour,
     };
     let encoder = crate::encode::ThreadedEncoder::start(settings).map_err(failed)?;
     tracing::info!(width = wanted.width, height = wanted.height, fps, "software encoder started");

@@ -184,6 +184,7 @@ mod tests {
             fps: 100,
             bitrate: Bitrate::kbps(300),
             gop: 10,
+            colour: crate::encode::Colour::Bt709,
         };
         let mut encoder = SoftwareEncoder::new(settings).expect("an encoder");
         let mut card = Card::new(320, 180, "file", Instant::now());

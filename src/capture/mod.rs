@@ -19,6 +19,7 @@ mod timeline;
 mod v4l2;
 
 use crate::config;
+use crate::encode::Colour;
 use crate::media::{AccessUnit, EncoderTarget, StreamFormat, TargetCell};
 
 use encoded::{EncodedSource, Wanted, start_encoder};
@@ -133,6 +134,7 @@ pub fn open(camera: &config::Camera) -> Result<Box<dyn Source>, CaptureError> {
                 fps: rpicam.fps.get().into(),
                 bitrate: camera.bitrate,
                 gop: rpicam.encoding.gop,
+                colour: Colour::Bt601Full,
             };
             // The encoder first: without one there is no reason to turn the camera on.
             let encoder = start_encoder(&wanted)?;

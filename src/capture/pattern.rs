@@ -48,6 +48,7 @@ impl Pattern {
             fps,
             bitrate,
             gop,
+            colour: crate::encode::Colour::Bt709,
         };
         Ok(Self {
             encoder: SoftwareEncoder::new(settings).map_err(refused)?,

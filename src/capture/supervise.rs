@@ -245,6 +245,7 @@ mod tests {
             fps: 30,
             bitrate: Bitrate::kbps(300),
             gop: 1,
+            colour: crate::encode::Colour::Bt709,
         };
         let frame = RawFrame {
             i420: vec![128; (width * 64 * 3 / 2) as usize],

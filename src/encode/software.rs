@@ -6,7 +6,7 @@ use openh264::encoder::{
 };
 use openh264::formats::YUVSlices;
 
-use super::EncodeError;
+use super::{Colour, EncodeError};
 use crate::media::{Bitrate, RawFrame};
 
 /// What a software encoder is started with.
@@ -21,6 +21,7 @@ pub struct Settings {
     pub bitrate: Bitrate,
     /// Pictures from one key frame to the next.
     pub gop: u32,
+    pub colour: Colour,
 }
 
 /// A real-time encoder: Constrained Baseline, one slice a picture, no reordering, parameter sets on every key frame.
@@ -133,7 +134,11 @@ fn start(settings: &Settings) -> Result<Encoder, EncodeError> {
         // Key frames come by the interval and on request, at no other time.
         .scene_change_detect(false)
         .num_threads(1)
-        .vui(VuiConfig::bt709());
+        .vui(match settings.colour {
+            Colour::Bt709 => VuiConfig::bt709(),
+            Colour::Bt601 => VuiConfig::bt601(),
+            Colour::Bt601Full => VuiConfig::bt601().full_range(true),
+        });
     Encoder::with_api_config(OpenH264API::from_source(), config).map_err(|error| fail(error.to_string()))
 }
 
@@ -152,6 +157,7 @@ mod tests {
         fps: 30,
         bitrate: Bitrate::kbps(500),
         gop: 60,
+        colour: Colour::Bt709,
     };
 
     /// A picture that no earlier one foretells: soft noise, another in each.

@@ -200,6 +200,7 @@ mod tests {
         fps: 30,
         bitrate: Bitrate::kbps(500),
         gop: 300,
+        colour: crate::encode::Colour::Bt709,
     };
     const SOON: Duration = Duration::from_secs(10);
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::raw::Intake;
-use super::{BUFFERS, Opened, SILENCE, Wish, failed};
+use super::{Opened, SILENCE, Wish, failed};
 use crate::capture::CaptureError;
 use crate::capture::encoded::{RawSource, Wanted};
 use crate::capture::mjpeg::Decoder;
+use crate::encode::Colour;
 use crate::media::RawFrame;
 use crate::v4l2::{Device, Format, FourCc, Interest, Queue, Ready, Taken, wait};
 
@@ -42,7 +43,7 @@ impl MemoryCamera {
         let kind = camera.kind;
         let device = Arc::new(camera.device);
         let fail = |error| failed(device.path(), "starting", &error);
-        let mut queue = Queue::mapped(Arc::clone(&device), kind, BUFFERS).map_err(fail)?;
+        let mut queue = Opened::buffers(&device, kind)?;
         queue.start().map_err(fail)?;
         let (path, size) = (device.path().display(), format.size);
         tracing::info!(device = %path, card = camera.card, format = %fourcc, %size, fps, "camera started");
@@ -67,6 +68,7 @@ impl MemoryCamera {
             fps: self.fps,
             bitrate: wish.bitrate,
             gop: wish.encoding.gop,
+            colour: Colour::Bt601,
         }
     }
 
