@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::net::UdpSocket;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use common::broker::Broker;
 use common::device::{Device, Settings};
@@ -14,13 +15,14 @@ use common::{SOON, free_port, until};
 
 const THREADS: u16 = 3;
 
-/// The first of three UDP ports in a row that are free.
+/// The first of three UDP ports in a row that are free, and others for each test.
 fn three_ports() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(25_000);
     let free = |port: u16| (port..port + THREADS).all(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok());
-    (25_000..26_000)
-        .step_by(THREADS.into())
-        .find(|port| free(*port))
-        .expect("three free ports")
+    until("looking for free ports", SOON, || {
+        let port = NEXT.fetch_add(THREADS, Ordering::Relaxed);
+        free(port).then_some(port)
+    })
 }
 
 /// A device with three threads, the first of its ports, and where its page is.

@@ -47,6 +47,7 @@ wait_for 60 "encoder that rests" rests 1
 encoded=$(scrape peercam_pictures_total)
 pause 2
 [ "$(scrape peercam_pictures_total)" = "$encoded" ] || fail "pictures are encoded for nobody"
+rm /run/saved.h264
 start_viewer
 wait_for 60 "pictures after the rest" saved_more_than 300000
 rests 0 || fail "the agent says that the camera rests while somebody watches"
