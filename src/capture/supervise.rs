@@ -30,7 +30,7 @@ const STOP_CHECK: Duration = Duration::from_millis(50);
 /// `targets` says is handed to the source before each picture, the last bit rate also to a source that was opened again.
 /// It returns within about a second of `stop`.
 ///
-/// When nobody has watched for [`LINGER`], it does what `camera.idle` says; [`CaptureEvent::Resting`] tells of it.
+/// When nobody has watched for 10 s, it does what `camera.idle` says; [`CaptureEvent::Resting`] tells of it.
 pub fn run(camera: &config::Camera, targets: &TargetCell, stop: &AtomicBool, on_event: &mut dyn FnMut(CaptureEvent)) {
     supervise(&mut || super::open(camera), camera.idle, targets, stop, on_event);
 }
@@ -54,7 +54,7 @@ fn supervise(
     };
     (camera.on_event)(CaptureEvent::State(CameraState::Starting));
     let mut pause = FIRST_RETRY;
-    while !stop.load(Ordering::Relaxed) {
+    while camera.goes_on(stop) {
         let result = open().and_then(|mut source| camera.play(source.as_mut(), stop, &mut pause));
         match result {
             // The device is closed now.
@@ -69,7 +69,7 @@ fn supervise(
             }
         }
         let until = Instant::now() + pause;
-        while !stop.load(Ordering::Relaxed) && Instant::now() < until {
+        while camera.goes_on(stop) && Instant::now() < until {
             std::thread::sleep(STOP_CHECK.min(until.saturating_duration_since(Instant::now())));
         }
         pause = RETRY;
@@ -98,7 +98,7 @@ impl Supervised<'_> {
             keyframe: false,
         });
         let mut skipped = 0;
-        while !stop.load(Ordering::Relaxed) {
+        while self.goes_on(stop) {
             if self.is_unwanted() {
                 if self.idle == Idle::Close {
                     return Ok(());
@@ -144,10 +144,16 @@ impl Supervised<'_> {
         Ok(())
     }
 
+    /// Whether the agent goes on; and a sign of life, since everything that this thread does in a loop asks here.
+    fn goes_on(&self, stop: &AtomicBool) -> bool {
+        self.targets.sign_of_life(Instant::now());
+        !stop.load(Ordering::Relaxed)
+    }
+
     /// Whether nobody needs pictures. What the stream is has to be known before: whoever comes is told at once.
     fn is_unwanted(&mut self) -> bool {
         let now = Instant::now();
-        if self.targets.is_wanted(now) {
+        if self.targets.is_wanted() {
             self.wanted_at = now;
         }
         let live = matches!(self.state, CameraState::Live { .. });
@@ -156,7 +162,7 @@ impl Supervised<'_> {
 
     /// Waits until somebody comes.
     fn sleep(&mut self, stop: &AtomicBool) {
-        while !stop.load(Ordering::Relaxed) && self.is_unwanted() {
+        while self.goes_on(stop) && self.is_unwanted() {
             self.note_resting(true);
             self.targets.wait_for_somebody(REST);
         }
@@ -337,6 +343,20 @@ mod tests {
         ];
         assert_eq!(played.events, expected);
         assert!(played.times.is_sorted_by(|a, b| a < b), "media time went back: {:?}", played.times);
+    }
+
+    #[test]
+    fn the_thread_that_looks_for_a_camera_gives_signs_of_life() {
+        let (targets, stop) = (TargetCell::default(), AtomicBool::new(false));
+        let mut ages = Vec::new();
+        let mut open = || -> Result<Box<dyn Source>, CaptureError> {
+            ages.push(targets.alive().expect("a sign of life").elapsed());
+            stop.store(ages.len() == 4, Ordering::Relaxed);
+            Err(CaptureError::Unsupported("of another kind".into()))
+        };
+        supervise(&mut open, Idle::Rest, &targets, &stop, &mut |_| {});
+        // The last one came after three pauses of two seconds.
+        assert!(ages.iter().all(|age| *age < Duration::from_secs(1)), "{ages:?}");
     }
 
     #[test]

@@ -59,8 +59,8 @@ pub struct TargetCell {
 #[derive(Debug, Default)]
 struct State {
     gate: KeyFrameGate,
-    /// When the camera's thread looked last.
-    looked: Option<Instant>,
+    /// When the camera's thread gave its last sign of life.
+    alive: Option<Instant>,
     /// Who watches now.
     watchers: usize,
     /// Whether somebody came, or asked for a key frame, since the camera's thread looked last.
@@ -101,16 +101,20 @@ impl TargetCell {
         state.watchers = state.watchers.saturating_sub(1);
     }
 
-    /// When the camera's thread looked last: one that is stuck does not.
+    /// The camera's thread is alive: it says so before each picture, and while it waits for a camera or for somebody.
+    pub fn sign_of_life(&self, now: Instant) {
+        self.lock().alive = Some(now);
+    }
+
+    /// When the camera's thread gave its last sign of life; one that is stuck in a driver gives none.
     #[must_use]
-    pub fn looked(&self) -> Option<Instant> {
-        self.lock().looked
+    pub fn alive(&self) -> Option<Instant> {
+        self.lock().alive
     }
 
     /// Whether pictures are for anybody: somebody watches, or was here since this was asked last.
-    pub fn is_wanted(&self, now: Instant) -> bool {
+    pub fn is_wanted(&self) -> bool {
         let mut state = self.lock();
-        state.looked = Some(now);
         std::mem::take(&mut state.asked) || state.watchers > 0
     }
 
@@ -188,19 +192,18 @@ mod tests {
     #[test]
     fn pictures_are_wanted_while_somebody_watches_and_once_after_somebody_asked() {
         let cell = TargetCell::default();
-        let now = Instant::now();
-        assert!(!cell.is_wanted(now), "nobody was ever here");
+        assert!(!cell.is_wanted(), "nobody was ever here");
         cell.request_key_frame();
-        assert!(cell.is_wanted(now) && !cell.is_wanted(now));
+        assert!(cell.is_wanted() && !cell.is_wanted());
         cell.come();
         cell.come();
         cell.leave();
-        assert!(cell.is_wanted(now) && cell.is_wanted(now), "one of two is still there");
+        assert!(cell.is_wanted() && cell.is_wanted(), "one of two is still there");
         cell.leave();
-        assert!(!cell.is_wanted(now));
+        assert!(!cell.is_wanted());
         cell.leave();
         cell.come();
-        assert!(cell.is_wanted(now), "one who left twice takes nobody's place");
+        assert!(cell.is_wanted(), "one who left twice takes nobody's place");
     }
 
     #[test]

@@ -167,7 +167,7 @@ impl Monitor {
                     state: state(hub.name()),
                     trouble: hub.trouble(),
                     age: figures.newest.map(|newest| at.saturating_duration_since(newest)),
-                    unseen: at.saturating_duration_since(hub.target().looked().unwrap_or(self.started)),
+                    unseen: at.saturating_duration_since(hub.target().alive().unwrap_or(self.started)),
                     figures,
                     key_frames: hub.target().key_frames(),
                 }

@@ -37,7 +37,7 @@ pub enum Input<'a> {
         destination: SocketAddr,
         bytes: &'a [u8],
     },
-    /// The time from [`Session::deadline`] has come.
+    /// The time from [`super::Session::deadline`] has come.
     Timeout,
     /// A picture to send; `backlog` more wait behind it.
     Picture {

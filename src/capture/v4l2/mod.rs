@@ -206,10 +206,13 @@ fn plan(formats: &[FourCc], wish: &Wish, find_encoder: impl Fn(&[FourCc]) -> Opt
     };
     let both: Vec<FourCc> = wanted.iter().copied().filter(|format| formats.contains(format)).collect();
     let Some(first) = both.first() else {
-        return Err(format!(
-            "offers no {}, but {offers}; choose a camera that does",
-            devices::format_names(wanted)
-        ));
+        let wanted = devices::format_names(wanted);
+        return Err(match wish.format {
+            CameraFormat::Auto => {
+                format!("offers no H.264 and nothing that it could be made of ({wanted}), but {offers}; choose another camera")
+            }
+            _ => format!("offers no {wanted}, but {offers}; choose another camera.format, or \"auto\""),
+        });
     };
     let raw: Vec<FourCc> = both.iter().copied().filter(|format| RAW.contains(format)).collect();
     // An encoder that reads the camera's own memory sees no overlay.
@@ -291,6 +294,7 @@ mod tests {
         assert_eq!(plan(&[FourCc::MJPEG], CameraFormat::Auto), fetched(FourCc::MJPEG));
         assert_eq!(plan(&[FourCc::YUYV, FourCc::MJPEG], CameraFormat::Mjpeg), fetched(FourCc::MJPEG));
         let refused = |formats: &[FourCc], wish| plan(formats, wish).expect_err("refused");
+        assert!(refused(&[FourCc(*b"HEVC")], CameraFormat::Auto).starts_with("offers no H.264 and nothing"));
         assert!(refused(&all, CameraFormat::H264).contains("no H.264, but YUYV, NV12, YU12"));
         assert!(refused(&[FourCc::YUYV], CameraFormat::Nv12).contains("offers no NV12, but YUYV"));
         assert!(refused(&[FourCc(*b"RGGB")], CameraFormat::Auto).contains("but RGGB"));
