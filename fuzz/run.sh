@@ -3,7 +3,9 @@
 # With "build" instead of SECONDS it only builds.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
-target=${CARGO_TARGET_DIR:-$PWD/target}
+# One folder, whoever calls this: cargo would build into fuzz/target, and older programs would run.
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
+target=$CARGO_TARGET_DIR
 host=$(rustc -vV | sed -n 's/^host: //p')
 bin=$target/$host/debug
 # What is learnt stays between runs, and out of the repository.

@@ -130,6 +130,8 @@ fn what_is_no_message_is_refused_before_it_costs_anything() {
     assert_eq!((bad.status, &bad.json()["error"]["code"]), (400, &json!(-32700)));
     assert_eq!(post(&format!("{{\"x\":\"{}\"}}", "x".repeat(70_000))).status, 413);
     assert_eq!(request(address, "POST", "/rpc/a%2Fb", &[JSON], HELLO).status, 404);
+    let no_text = request(address, "POST", "/rpc/%ab", &[JSON], HELLO);
+    assert_eq!((no_text.status, no_text.header("x-content-type-options")), (400, Some("nosniff")));
     for no_call in [
         r#"{"jsonrpc":"2.0","id":null,"method":"system.info"}"#,
         r#"["2.0",1,"session.hello",{"version":1},null,null]"#,

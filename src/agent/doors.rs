@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::Request;
+use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
 use tokio::sync::{mpsc, watch};
 
@@ -90,10 +91,15 @@ impl Doors {
             routes = routes.merge(Arc::clone(whep).routes());
         }
         routes.layer(middleware::from_fn(|request: Request, next: Next| async move {
-            match Guard::one_host(request.headers()) {
+            let mut response = match Guard::one_host(request.headers()) {
                 Ok(()) => next.run(request).await,
                 Err(problem) => problem.respond(),
-            }
+            };
+            // Also on what the router itself refuses.
+            response
+                .headers_mut()
+                .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            response
         }))
     }
 }
