@@ -348,6 +348,7 @@ fn announcement(config: &Config, device: DeviceInfo) -> Announcement {
             TransportPolicy::Relay => protocol::TransportPolicy::Relay,
         },
         max_viewers: config.limits.viewers.get(),
+        unsigned: config.unsigned.methods.clone(),
     }
 }
 

@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,10 +12,11 @@ use common::broker::Broker;
 use common::device::Device;
 use common::peer::Peer;
 use common::probe::Probe;
-use common::{SOON, until};
+use common::scrape::Scrape;
+use common::{SOON, free_port, until};
 use peercam::encode::{Colour, Settings, SoftwareEncoder};
 use peercam::media::{Bitrate, MediaTime, RawFrame};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A device whose camera is a stand-in of its own, in a mode of `rpicam-vid-stand-in`.
 struct Camera {
@@ -272,4 +274,76 @@ fn film() -> Vec<u8> {
         film.extend(encoder.encode(&frame).expect("encoded").expect("not skipped"));
     }
     film
+}
+
+/// Of the stream itself, in kilobits a second, over a group of pictures.
+fn kbps(page: SocketAddr) -> f64 {
+    let bytes = || Scrape::of(page).value("peercam_picture_bytes_total{stream=\"card\"}");
+    let (before, began) = (bytes(), Instant::now());
+    std::thread::sleep(Duration::from_secs(4));
+    (bytes() - before) * 8.0 / 1000.0 / began.elapsed().as_secs_f64()
+}
+
+/// Pictures of soft noise that no earlier one foretells: an encoder makes of them as many bits as it may.
+fn noise(width: usize, height: usize, pictures: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let mut sample = |luma: bool| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        if luma { 100 + (state % 48) as u8 } else { 128 }
+    };
+    let (luma, chroma) = (width * height, width * height / 2);
+    (0..pictures * (luma + chroma))
+        .map(|at| sample(at % (luma + chroma) < luma))
+        .collect()
+}
+
+#[test]
+fn the_encoder_follows_the_bit_rate_that_is_set_while_three_watch() {
+    let broker = Broker::start();
+    let page = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let mut camera = Camera::new(&broker, "good", "");
+    let config = std::fs::read_to_string(camera.device.config_file()).expect("the configuration");
+    let listen = format!("http.listen = \"{page}\"\nunsigned.methods = [\"camera.set\"]");
+    camera.device.configure(&config.replace("http.listen = \"off\"", &listen));
+    fs::write(camera.beside("raw"), noise(320, 240, 8)).expect("pictures");
+    camera.device.start();
+    camera.device.live(&broker);
+    let probe = Probe::start(broker.address, camera.device.id(), &["--viewers", "3", "--seconds", "25"]);
+    until("three watch", SOON, || {
+        (Scrape::of(page).value("peercam_viewers{stream=\"card\"}") == 3.0).then_some(())
+    });
+    let mut operator = camera.device.peer(broker.address, "operator");
+    let mut rates = Vec::new();
+    for bps in [2_000_000, 300_000, 2_000_000] {
+        let state = operator.call("camera.set", &json!({ "bitrate_bps": bps })).expect("it is set");
+        assert_eq!(state["bitrate_bps"], bps);
+        rates.push(kbps(page));
+    }
+    println!("2000, 300 and 2000 kbit/s asked for: {rates:.0?}");
+    assert!(
+        rates[1] < 450.0 && rates[0] > 2.0 * rates[1] && rates[2] > 2.0 * rates[1],
+        "{rates:?}"
+    );
+    let report = probe.report(SOON * 3);
+    for viewer in report["per_viewer"].as_array().expect("a list") {
+        assert!(viewer["failed"].is_null(), "a session ended: {}", viewer["failed"]);
+        assert_eq!(viewer["frames_lost"], 0, "{viewer}");
+    }
+    // Size and rate are the program's: it is started anew, and stays one.
+    let state = operator
+        .call("camera.set", &json!({ "width": 640, "height": 480, "fps": 10 }))
+        .expect("it is set");
+    assert_eq!((&state["width"], &state["height"]), (&json!(640), &json!(480)), "{state}");
+    let runs = camera.runs();
+    let (_, arguments) = runs.last().expect("it runs");
+    assert!(arguments.contains("--width 640 --height 480 --framerate 10"), "{arguments}");
+    let refused = operator
+        .call("camera.set", &json!({ "width": 650, "height": 480 }))
+        .expect_err("no multiple of 64");
+    assert!(
+        refused["message"].as_str().is_some_and(|text| text.contains("multiple of 64")),
+        "{refused}"
+    );
 }

@@ -47,6 +47,7 @@ impl Device {
             software: "0".to_owned(),
         };
         let announcement = Announcement {
+            unsigned: Vec::new(),
             device: info.clone(),
             ice_servers: vec![IceServer {
                 urls: vec!["turn:turn.example:3478?transport=udp".to_owned()],

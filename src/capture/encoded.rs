@@ -8,6 +8,7 @@ use super::{CaptureError, REST, Source, Timeline};
 use crate::config::EncoderChoice;
 use crate::encode::m2m::{M2mEncoder, M2mError, M2mSettings};
 use crate::encode::{Colour, EncodeError, Encoder};
+use crate::media::settings::{Control, ControlValue};
 use crate::media::{AccessUnit, Bitrate, EncoderTarget, MediaTime, RawFrame, TargetCell};
 
 /// How long one call waits for a picture.
@@ -36,6 +37,24 @@ pub trait RawSource: Send {
 
     /// Pictures that were lost, damaged, or replaced by a newer one, since it was opened.
     fn lost(&self) -> u64;
+
+    /// As [`Source::controls`].
+    fn controls(&self) -> Vec<Control> {
+        Vec::new()
+    }
+
+    /// As [`Source::set_control`].
+    ///
+    /// # Errors
+    /// As there.
+    fn set_control(&mut self, name: &str, _value: &ControlValue) -> Result<(), String> {
+        Err(format!("this camera has no controls, so no `{name}`"))
+    }
+
+    /// As [`Source::fps`].
+    fn fps(&self) -> Option<f64> {
+        None
+    }
 }
 
 /// What an encoder is asked for.
@@ -166,6 +185,18 @@ impl<R: RawSource> Source for EncodedSource<R> {
 
     fn forces_key_frames(&self) -> bool {
         self.encoder.forces_key_frames()
+    }
+
+    fn controls(&self) -> Vec<Control> {
+        self.raw.controls()
+    }
+
+    fn set_control(&mut self, name: &str, value: &ControlValue) -> Result<(), String> {
+        self.raw.set_control(name, value)
+    }
+
+    fn fps(&self) -> Option<f64> {
+        self.raw.fps()
     }
 
     fn skipped(&self) -> u64 {

@@ -138,6 +138,10 @@ impl Source for FileReplay {
         Ok(())
     }
 
+    fn has_bitrate(&self) -> bool {
+        false
+    }
+
     fn forces_key_frames(&self) -> bool {
         false
     }

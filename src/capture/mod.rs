@@ -1,5 +1,6 @@
 //! The camera's thread: a source of access units, supervised so that it comes back by itself.
 
+mod adjusted;
 #[cfg(feature = "software-encoder")]
 mod card;
 mod child;
@@ -20,6 +21,7 @@ mod v4l2;
 
 use crate::config;
 use crate::encode::Colour;
+use crate::media::settings::{Control, ControlValue};
 use crate::media::{AccessUnit, EncoderTarget, StreamFormat, TargetCell};
 
 use encoded::{EncodedSource, Wanted, start_encoder};
@@ -58,6 +60,29 @@ pub trait Source: Send {
 
     /// Whether a key frame comes when asked for. If not, a joiner is given the newest one with all that follows it.
     fn forces_key_frames(&self) -> bool;
+
+    /// What it lets be set by name, and what is set.
+    fn controls(&self) -> Vec<Control> {
+        Vec::new()
+    }
+
+    /// Sets one of [`Source::controls`].
+    ///
+    /// # Errors
+    /// A sentence that says what there is, or what it takes.
+    fn set_control(&mut self, name: &str, _value: &ControlValue) -> Result<(), String> {
+        Err(format!("this camera has no controls, so no `{name}`"))
+    }
+
+    /// Pictures a second, as far as the device says so.
+    fn fps(&self) -> Option<f64> {
+        None
+    }
+
+    /// Whether [`Source::apply`] does something about the bit rate.
+    fn has_bitrate(&self) -> bool {
+        true
+    }
 
     /// Pictures that the source made and that were lost or damaged before they could be read, since it was opened. Zero where
     /// that can't be known.

@@ -21,6 +21,7 @@ pub struct Pattern {
     pacer: Pacer,
     timeline: Timeline,
     number: u64,
+    fps: u32,
 }
 
 impl Pattern {
@@ -56,6 +57,7 @@ impl Pattern {
             pacer: Pacer::new(Instant::now(), f64::from(fps)),
             timeline: Timeline::default(),
             number: 0,
+            fps,
         })
     }
 }
@@ -86,6 +88,10 @@ impl Source for Pattern {
     fn rest(&mut self, targets: &TargetCell) -> Result<bool, CaptureError> {
         targets.wait_for_somebody(REST);
         Ok(true)
+    }
+
+    fn fps(&self) -> Option<f64> {
+        Some(f64::from(self.fps))
     }
 
     fn skipped(&self) -> u64 {

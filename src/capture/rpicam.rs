@@ -383,6 +383,10 @@ impl Source for H264Rpicam {
         Ok(())
     }
 
+    fn has_bitrate(&self) -> bool {
+        false
+    }
+
     fn forces_key_frames(&self) -> bool {
         false
     }

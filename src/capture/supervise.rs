@@ -4,13 +4,16 @@
     reason = "the camera's thread reads the clock and sleeps between tries"
 )]
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::adjusted::Adjusted;
 use super::{CameraState, CaptureError, CaptureEvent, REST, Source, Timeline};
 use crate::config::{self, Idle};
 use crate::media::conform::format_of;
-use crate::media::{AccessUnit, EncoderTarget, TargetCell};
+use crate::media::settings::{Change, ControlValue, Order, SetError, Settings};
+use crate::media::{AccessUnit, Bitrate, EncoderTarget, StreamFormat, TargetCell};
 
 /// The pause before the first try after a failure: a camera whose stream broke off is usually still there.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -20,6 +23,8 @@ const RETRY: Duration = Duration::from_millis(400);
 const RETRY_UNSUPPORTED: Duration = Duration::from_secs(2);
 /// How long after the last viewer has left pictures go on: who changes the page or the network is back by then.
 const LINGER: Duration = Duration::from_secs(10);
+/// How long another size or rate may take until its first picture, before the old one is taken again.
+const ADJUSTING: Duration = Duration::from_secs(5);
 /// How often a pause looks whether the agent stops.
 const STOP_CHECK: Duration = Duration::from_millis(50);
 
@@ -31,22 +36,38 @@ const STOP_CHECK: Duration = Duration::from_millis(50);
 /// It returns within about a second of `stop`.
 ///
 /// When nobody has watched for 10 s, it does what `camera.idle` says; [`CaptureEvent::Resting`] tells of it.
+///
+/// Orders that are left in `targets` are carried out between two pictures. Size and rate make it open the camera anew; what was set
+/// is set again whenever the camera was away.
 pub fn run(camera: &config::Camera, targets: &TargetCell, stop: &AtomicBool, on_event: &mut dyn FnMut(CaptureEvent)) {
-    supervise(&mut || super::open(camera), camera.idle, targets, stop, on_event);
+    let mut open = |adjusted: &Adjusted| super::open(&adjusted.apply(camera)?);
+    let configured = Configured {
+        idle: camera.idle,
+        bitrate: camera.bitrate,
+        controls: camera.controls.clone(),
+    };
+    supervise(&mut open, configured, targets, stop, on_event);
 }
 
-fn supervise(
-    open: &mut dyn FnMut() -> Result<Box<dyn Source>, CaptureError>,
+type Open<'a> = &'a mut dyn FnMut(&Adjusted) -> Result<Box<dyn Source>, CaptureError>;
+
+/// What the configuration says beside how to open the camera.
+struct Configured {
     idle: Idle,
-    targets: &TargetCell,
-    stop: &AtomicBool,
-    on_event: &mut dyn FnMut(CaptureEvent),
-) {
+    bitrate: Bitrate,
+    controls: BTreeMap<String, ControlValue>,
+}
+
+fn supervise(open: Open<'_>, configured: Configured, targets: &TargetCell, stop: &AtomicBool, on_event: &mut dyn FnMut(CaptureEvent)) {
     let mut camera = Supervised {
         state: CameraState::Starting,
         timeline: Timeline::default(),
         bitrate: None,
-        idle,
+        configured: configured.bitrate,
+        adjusted: Adjusted::default(),
+        controls: configured.controls,
+        adjusting: None,
+        idle: configured.idle,
         wanted_at: Instant::now(),
         resting: false,
         targets,
@@ -55,13 +76,16 @@ fn supervise(
     (camera.on_event)(CaptureEvent::State(CameraState::Starting));
     let mut pause = FIRST_RETRY;
     while camera.goes_on(stop) {
-        let result = open().and_then(|mut source| camera.play(source.as_mut(), stop, &mut pause));
+        let adjusted = camera.adjusted;
+        let result = open(&adjusted).and_then(|mut source| camera.play(source.as_mut(), stop, &mut pause));
+        // The device is closed now.
         match result {
-            // The device is closed now.
-            Ok(()) => {
+            Ok(Played::Unwanted) => {
                 camera.sleep(stop);
                 continue;
             }
+            Ok(Played::Adjusted) => continue,
+            Err(error) if camera.takes_back(&error.to_string()) => continue,
             Err(CaptureError::Lost(reason)) => camera.enter(CameraState::Lost { reason }),
             Err(CaptureError::Unsupported(reason)) => {
                 camera.enter(CameraState::Unsupported { reason });
@@ -70,10 +94,27 @@ fn supervise(
         }
         let until = Instant::now() + pause;
         while camera.goes_on(stop) && Instant::now() < until {
+            camera.refuse_orders();
             std::thread::sleep(STOP_CHECK.min(until.saturating_duration_since(Instant::now())));
         }
         pause = RETRY;
     }
+    camera.refuse_orders();
+}
+
+/// Why a source is let go of, when not for a failure.
+enum Played {
+    /// Nobody watches.
+    Unwanted,
+    /// It is to be opened with another size or rate.
+    Adjusted,
+}
+
+/// A size or rate that was asked for, until its first picture comes.
+struct Adjusting {
+    order: Order,
+    before: Adjusted,
+    until: Instant,
 }
 
 /// What outlives a source that fails.
@@ -81,7 +122,13 @@ struct Supervised<'a> {
     state: CameraState,
     timeline: Timeline,
     /// The bit rate that the viewers asked for last.
-    bitrate: Option<crate::media::Bitrate>,
+    bitrate: Option<Bitrate>,
+    /// The bit rate of the configuration.
+    configured: Bitrate,
+    adjusted: Adjusted,
+    /// Controls that were set.
+    controls: BTreeMap<String, ControlValue>,
+    adjusting: Option<Adjusting>,
     idle: Idle,
     /// When somebody watched, or asked for a picture, for the last time.
     wanted_at: Instant,
@@ -92,16 +139,29 @@ struct Supervised<'a> {
 
 impl Supervised<'_> {
     /// Until the source fails, `stop` is set, or the device shall be closed because nobody watches.
-    fn play(&mut self, source: &mut dyn Source, stop: &AtomicBool, pause: &mut Duration) -> Result<(), CaptureError> {
+    fn play(&mut self, source: &mut dyn Source, stop: &AtomicBool, pause: &mut Duration) -> Result<Played, CaptureError> {
+        for (name, value) in &self.controls {
+            if let Err(error) = source.set_control(name, value) {
+                tracing::warn!(control = name, error, "a setting was not taken again");
+            }
+        }
         let mut target = self.bitrate.map(|bitrate| EncoderTarget {
             bitrate: Some(bitrate),
             keyframe: false,
         });
         let mut skipped = 0;
         while self.goes_on(stop) {
+            if let Some(order) = self.targets.next_order()
+                && self.carry_out(order, source)
+            {
+                return Ok(Played::Adjusted);
+            }
+            if self.is_too_late() {
+                return Err(CaptureError::Lost("no picture came with these settings".into()));
+            }
             if self.is_unwanted() {
                 if self.idle == Idle::Close {
-                    return Ok(());
+                    return Ok(Played::Unwanted);
                 }
                 if source.rest(self.targets)? {
                     self.note_resting(true);
@@ -125,10 +185,109 @@ impl Supervised<'_> {
             }
             if let Some(unit) = next? {
                 *pause = FIRST_RETRY;
+                let key = unit.key;
                 self.deliver(unit, source.forces_key_frames())?;
+                if key && let Some(Adjusting { order, .. }) = self.adjusting.take() {
+                    order.answer(Ok(self.settings(source)));
+                }
             }
         }
+        Ok(Played::Unwanted)
+    }
+
+    /// Does what somebody wants; whether the camera has to be opened anew for it.
+    fn carry_out(&mut self, order: Order, source: &mut dyn Source) -> bool {
+        let mut done = Vec::new();
+        if let Err(sentence) = self.set(&order.change, source, &mut done) {
+            let before = if done.is_empty() {
+                String::new()
+            } else {
+                format!("; set before it: {}", done.join(", "))
+            };
+            order.answer(Err(SetError::Impossible(format!("{sentence}{before}"))));
+            return false;
+        }
+        let adjusted = Adjusted {
+            size: order.change.size.or(self.adjusted.size),
+            fps: order.change.fps.or(self.adjusted.fps),
+        };
+        if adjusted == self.adjusted || self.adjusting.is_some() {
+            let result = match self.adjusting {
+                Some(_) if adjusted != self.adjusted => {
+                    Err(SetError::Away("another size or rate is being set; try again in a second".into()))
+                }
+                Some(_) | None => Ok(self.settings(source)),
+            };
+            order.answer(result);
+            return false;
+        }
+        let before = std::mem::replace(&mut self.adjusted, adjusted);
+        let until = Instant::now() + ADJUSTING;
+        self.adjusting = Some(Adjusting { order, before, until });
+        true
+    }
+
+    /// Bit rate and controls, one after the other; `done` tells how far it came.
+    fn set(&mut self, change: &Change, source: &mut dyn Source, done: &mut Vec<String>) -> Result<(), String> {
+        if let Some(bitrate) = change.bitrate {
+            if !source.has_bitrate() {
+                return Err("the bit rate of this camera can't be changed".into());
+            }
+            let target = EncoderTarget {
+                bitrate: Some(bitrate),
+                keyframe: false,
+            };
+            source.apply(target).map_err(|error| error.to_string())?;
+            self.bitrate = Some(bitrate);
+            self.targets.set_bitrate(bitrate);
+            done.push("the bit rate".into());
+        }
+        for (name, value) in &change.controls {
+            source.set_control(name, value)?;
+            self.controls.insert(name.clone(), value.clone());
+            done.push(format!("`{name}`"));
+        }
         Ok(())
+    }
+
+    fn settings(&self, source: &dyn Source) -> Settings {
+        let size = match &self.state {
+            CameraState::Live {
+                format: StreamFormat { width, height, .. },
+                ..
+            } => Some((*width, *height)),
+            CameraState::Starting | CameraState::Lost { .. } | CameraState::Unsupported { .. } => None,
+        };
+        Settings {
+            size,
+            fps: source.fps().or(self.adjusted.fps.map(|fps| f64::from(fps.get()))),
+            bitrate: self.bitrate.unwrap_or(self.configured),
+            controls: source.controls(),
+        }
+    }
+
+    fn is_too_late(&self) -> bool {
+        self.adjusting.as_ref().is_some_and(|adjusting| Instant::now() >= adjusting.until)
+    }
+
+    /// Goes back to the size and rate that were, if others were being set; whoever asked is told why.
+    fn takes_back(&mut self, reason: &str) -> bool {
+        let Some(Adjusting { order, before, .. }) = self.adjusting.take() else {
+            return false;
+        };
+        self.adjusted = before;
+        order.answer(Err(SetError::Impossible(format!("{reason}; the old size and rate are kept"))));
+        true
+    }
+
+    fn refuse_orders(&mut self) {
+        while let Some(order) = self.targets.next_order() {
+            let reason = match &self.state {
+                CameraState::Lost { reason } | CameraState::Unsupported { reason } => reason.clone(),
+                CameraState::Starting | CameraState::Live { .. } => "the camera is not running now; try again in a second".into(),
+            };
+            order.answer(Err(SetError::Away(reason)));
+        }
     }
 
     fn deliver(&mut self, mut unit: AccessUnit, forces_key_frames: bool) -> Result<(), CaptureError> {
@@ -189,7 +348,7 @@ mod tests {
 
     use super::*;
     use crate::encode::{Settings, SoftwareEncoder};
-    use crate::media::{Bitrate, MediaTime, RawFrame};
+    use crate::media::{MediaTime, RawFrame};
 
     /// A source that plays what it was given and then fails.
     struct Script {
@@ -244,6 +403,14 @@ mod tests {
         }
     }
 
+    fn configured(idle: Idle) -> Configured {
+        Configured {
+            idle,
+            bitrate: Bitrate::kbps(2500),
+            controls: BTreeMap::new(),
+        }
+    }
+
     fn key_frame(width: u32) -> Vec<u8> {
         let settings = Settings {
             width,
@@ -280,7 +447,7 @@ mod tests {
         let applied = Arc::new(std::sync::Mutex::new(Vec::new()));
         let (mut events, mut times) = (Vec::new(), Vec::new());
         let mut scripts = scripts.into_iter();
-        let mut open = || -> Result<Box<dyn Source>, CaptureError> {
+        let mut open = |_: &Adjusted| -> Result<Box<dyn Source>, CaptureError> {
             match scripts.next() {
                 Some(Ok(steps)) => Ok(Box::new(Script {
                     steps: steps.into_iter(),
@@ -294,7 +461,7 @@ mod tests {
                 }
             }
         };
-        supervise(&mut open, Idle::Run, targets, &stop, &mut |event| {
+        supervise(&mut open, configured(Idle::Run), targets, &stop, &mut |event| {
             events.push(match event {
                 CaptureEvent::Unit(unit) => {
                     times.push(unit.time);
@@ -349,12 +516,12 @@ mod tests {
     fn the_thread_that_looks_for_a_camera_gives_signs_of_life() {
         let (targets, stop) = (TargetCell::default(), AtomicBool::new(false));
         let mut ages = Vec::new();
-        let mut open = || -> Result<Box<dyn Source>, CaptureError> {
+        let mut open = |_: &Adjusted| -> Result<Box<dyn Source>, CaptureError> {
             ages.push(targets.alive().expect("a sign of life").elapsed());
             stop.store(ages.len() == 4, Ordering::Relaxed);
             Err(CaptureError::Unsupported("of another kind".into()))
         };
-        supervise(&mut open, Idle::Rest, &targets, &stop, &mut |_| {});
+        supervise(&mut open, configured(Idle::Rest), &targets, &stop, &mut |_| {});
         // The last one came after three pauses of two seconds.
         assert!(ages.iter().all(|age| *age < Duration::from_secs(1)), "{ages:?}");
     }

@@ -7,7 +7,8 @@ use toml::Spanned;
 
 use super::url::{BrokerChoice, IceUrl, PageUrl};
 use super::value::{
-    Argument, DeviceName, Gop, HostName, LogFilter, PageAddress, Size, SourceKind, StreamName, Switch, Text, UserName, Whole,
+    Argument, ControlSetting, DeviceName, Gop, HostName, LogFilter, PageAddress, Size, SourceKind, StreamName, Switch, Text,
+    UnsignedMethod, UserName, Whole,
 };
 use super::{CameraFormat, EncoderChoice, Idle, Listen, Readers, TransportPolicy};
 
@@ -22,6 +23,7 @@ pub(super) struct File {
     pub broker: BrokerTable,
     pub network: NetworkTable,
     pub http: HttpTable,
+    pub unsigned: UnsignedTable,
     pub limits: LimitsTable,
     pub log: LogTable,
 }
@@ -51,6 +53,7 @@ pub(super) struct CameraTable {
     pub hflip: Option<Spanned<Switch>>,
     pub vflip: Option<Spanned<Switch>>,
     pub extra: Option<Spanned<Vec<Spanned<Text<Argument>>>>>,
+    pub controls: Option<Spanned<Vec<Text<ControlSetting>>>>,
     /// Below 150 kbit/s hardware encoders stall (raspberrypi/rpicam-apps#664).
     pub bitrate_kbps: Option<Whole<150, 50_000>>,
     pub idle: Option<Text<Idle>>,
@@ -96,6 +99,12 @@ pub(super) struct HttpTable {
     pub whep: Option<Switch>,
     pub hosts: Option<Vec<Text<HostName>>>,
     pub metrics: Option<Text<Readers>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section that begins with [unsigned]")]
+pub(super) struct UnsignedTable {
+    pub methods: Vec<Text<UnsignedMethod>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -10,12 +10,14 @@ mod url;
 mod value;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::media::Bitrate;
+use crate::media::settings::ControlValue;
 
 pub use check::check_report;
 pub use error::{ConfigError, Invalid};
@@ -31,6 +33,7 @@ pub struct Config {
     pub broker: Broker,
     pub network: Network,
     pub http: Http,
+    pub unsigned: Unsigned,
     pub limits: Limits,
     pub log: Log,
     /// What is allowed but may surprise, a sentence each: to be logged at start-up.
@@ -55,6 +58,8 @@ pub struct Camera {
     /// What the encoder is asked for while no viewer wants less.
     pub bitrate: Bitrate,
     pub idle: Idle,
+    /// What is set on a V4L2 camera whenever it is opened, by control.
+    pub controls: BTreeMap<String, ControlValue>,
 }
 
 /// What a camera does while nobody watches.
@@ -258,6 +263,13 @@ pub enum Readers {
     Loopback,
     /// Everybody who reaches the page.
     Everybody,
+}
+
+/// `[unsigned]`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unsigned {
+    /// Methods that peers may call who have proved nothing, beyond those for watching.
+    pub methods: Vec<String>,
 }
 
 /// `[limits]`

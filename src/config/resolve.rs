@@ -13,10 +13,10 @@ use toml::Spanned;
 use super::error::{Fault, line_of};
 use super::file::{BrokerTable, CameraTable, File, FilePath, HttpTable, IceServerTable, NetworkTable};
 use super::url::BrokerChoice;
-use super::value::{Gop, Size, SourceKind, Switch, Text, Whole};
+use super::value::{ControlSetting, Gop, Size, SourceKind, Switch, Text, Whole};
 use super::{
     Broker, BrokerScheme, BrokerUrl, Camera, CameraFormat, Config, Device, EncoderChoice, Encoding, Environment, Http, IceServer, Idle,
-    Limits, Listen, Log, Network, Readers, Rpicam, Secret, Source, TransportPolicy, rpicam,
+    Limits, Listen, Log, Network, Readers, Rpicam, Secret, Source, TransportPolicy, Unsigned, rpicam,
 };
 use crate::media::Bitrate;
 
@@ -67,6 +67,9 @@ impl<'a> Resolver<'a> {
             broker,
             network,
             http,
+            unsigned: Unsigned {
+                methods: file.unsigned.methods.into_iter().map(|Text(method)| method.0).collect(),
+            },
             limits: Limits {
                 viewers: file.limits.viewers.map_or(number(20), Whole::non_zero),
             },
@@ -134,6 +137,7 @@ impl<'a> Resolver<'a> {
         let camera = matches!(kind, SourceKind::V4l2 | SourceKind::Rpicam);
         if kind != SourceKind::V4l2 {
             foreign("device", table.device.as_ref().map(Spanned::span), "\"v4l2\"")?;
+            foreign("controls", table.controls.as_ref().map(Spanned::span), "\"v4l2\"")?;
         }
         if kind != SourceKind::Rpicam {
             foreign("command", table.command.as_ref().map(Spanned::span), "\"rpicam\"")?;
@@ -218,6 +222,13 @@ impl<'a> Resolver<'a> {
             source,
             bitrate: table.bitrate_kbps.map_or(DEFAULT_BITRATE, |rate| Bitrate::kbps(rate.get().into())),
             idle: table.idle.map_or_else(Idle::default, |Text(idle)| idle),
+            controls: table
+                .controls
+                .map(Spanned::into_inner)
+                .unwrap_or_default()
+                .into_iter()
+                .map(|Text(ControlSetting(name, value))| (name, value))
+                .collect(),
         })
     }
 
@@ -515,6 +526,12 @@ fn open_doors(config: &Config) -> Vec<String> {
                 "http.whep = true on {listen}: everybody who reaches this address can watch, and so can any web page that one of them has open"
             ));
         }
+    }
+    if !config.unsigned.methods.is_empty() {
+        warnings.push(format!(
+            "unsigned.methods = {:?}: everybody who can watch can do this too, without a password",
+            config.unsigned.methods
+        ));
     }
     if let Some(url) = &config.broker.url {
         let local = url.host == "localhost" || url.host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());

@@ -11,6 +11,7 @@ use serde::de::{Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::{CameraFormat, EncoderChoice, Idle, Listen, Readers, TransportPolicy};
+use crate::media::settings::ControlValue;
 
 /// Something that is written as a string.
 pub(super) trait FromText: Sized {
@@ -175,6 +176,43 @@ impl FromText for StreamName {
         let fits = (1..=32).contains(&text.len()) && text.bytes().all(plain);
         fits.then(|| Self(text.to_owned()))
             .ok_or_else(|| format!("{text:?} cannot be a camera's name; write {}", Self::ALLOWED))
+    }
+}
+
+/// A control and its value, as `v4l2-ctl --set-ctrl` takes them.
+#[derive(Clone, Debug)]
+pub(super) struct ControlSetting(pub String, pub ControlValue);
+
+impl FromText for ControlSetting {
+    const ALLOWED: &'static str = "a control and its value, such as \"brightness=140\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('=').map(|(name, value)| (name.trim(), value.trim()));
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let Some((name, value)) = parts.filter(|(name, value)| !name.is_empty() && name.bytes().all(plain) && !value.is_empty()) else {
+            return Err(format!("{text:?} cannot be read; write {}", Self::ALLOWED));
+        };
+        let value = match (value.parse(), value.parse()) {
+            (Ok(number), _) => ControlValue::Number(number),
+            (_, Ok(switch)) => ControlValue::Switch(switch),
+            (Err(_), Err(_)) => ControlValue::Text(value.to_owned()),
+        };
+        Ok(Self(name.to_owned(), value))
+    }
+}
+
+/// A method that peers who have proved nothing may be allowed to call.
+#[derive(Debug)]
+pub(super) struct UnsignedMethod(pub String);
+
+impl FromText for UnsignedMethod {
+    const ALLOWED: &'static str = "\"camera.set\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let known = text == "camera.set";
+        known
+            .then(|| Self(text.to_owned()))
+            .ok_or_else(|| format!("{text:?} cannot be allowed to everybody; what can is {}", Self::ALLOWED))
     }
 }
 

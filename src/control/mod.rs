@@ -1,5 +1,6 @@
 //! What requests do. A method has one definition and one implementation, whichever carrier brought it.
 
+mod camera;
 mod nonce;
 
 use std::collections::BTreeMap;
@@ -12,10 +13,11 @@ use tokio::sync::oneshot;
 
 use self::nonce::Nonces;
 use crate::hub::Hub;
+use crate::media::settings::Change;
 use crate::net::{Command, Drivers};
 use crate::protocol::{
-    Candidates, Close, DeviceInfo, Envelope, ErrorCode, Hello, HelloReply, IceServer, Limits, MAX_MESSAGE_BYTES, Message, Offer, PeerId,
-    Reply, Request, Role, RpcError, StreamInfo, SystemInfo, TransportPolicy, VERSION, params,
+    CameraGet, CameraSet, Candidates, Close, DeviceInfo, Envelope, ErrorCode, Hello, HelloReply, IceServer, Limits, MAX_MESSAGE_BYTES,
+    Message, Offer, PeerId, Reply, Request, Role, RpcError, StreamInfo, SystemInfo, TransportPolicy, VERSION, params,
 };
 
 /// Everything a peer can ask for.
@@ -28,17 +30,21 @@ enum Method {
     /// Answered by the session itself, which alone knows when the request came.
     Clock,
     KeyFrame,
+    Get,
+    Set,
     Info,
 }
 
 impl Method {
-    const ALL: [(Self, &'static str, Role); 7] = [
+    const ALL: [(Self, &'static str, Role); 9] = [
         (Self::Hello, "session.hello", Role::View),
         (Self::Offer, "session.offer", Role::View),
         (Self::Candidates, "session.candidates", Role::View),
         (Self::Close, "session.close", Role::View),
         (Self::Clock, "session.clock", Role::View),
         (Self::KeyFrame, "camera.keyframe", Role::View),
+        (Self::Get, "camera.get", Role::View),
+        (Self::Set, "camera.set", Role::Control),
         (Self::Info, "system.info", Role::View),
     ];
 }
@@ -49,6 +55,8 @@ pub struct Announcement {
     pub ice_servers: Vec<IceServer>,
     pub transport_policy: TransportPolicy,
     pub max_viewers: u32,
+    /// Methods of role control that peers may call who have proved nothing: `unsigned.methods`.
+    pub unsigned: Vec<String>,
 }
 
 /// Carries requests out.
@@ -143,15 +151,17 @@ impl Dispatcher {
     }
 
     async fn carry_out(&self, method: &str, value: Value, peer: &PeerId, role: Role, now: Instant) -> Result<Value, RpcError> {
-        let Some((method, _, needed)) = Method::ALL.into_iter().find(|(_, name, _)| *name == method) else {
+        let Some((method, name, needed)) = Method::ALL.into_iter().find(|(_, name, _)| *name == method) else {
             let sentence = format!("this device knows no method `{}`", method.chars().take(64).collect::<String>());
             return Err(RpcError::new(ErrorCode::MethodNotFound, sentence));
         };
-        if role < needed {
-            return Err(RpcError::new(
-                ErrorCode::Forbidden,
-                "your role does not include this; ask the owner of the device",
-            ));
+        let unsigned = needed < Role::Admin && self.announcement.unsigned.iter().any(|method| method == name);
+        if role < needed && !unsigned {
+            let sentence = format!(
+                "your role does not include this; the owner of the device can allow it for everybody with methods = [\"{name}\"] below \
+                 [unsigned] in its configuration"
+            );
+            return Err(RpcError::new(ErrorCode::Forbidden, sentence));
         }
         match method {
             Method::Hello => self.hello(params(value)?, peer, now),
@@ -176,6 +186,15 @@ impl Dispatcher {
             Method::KeyFrame => {
                 self.drivers.send(Command::KeyFrame { peer: peer.clone() })?;
                 done()
+            }
+            Method::Get => {
+                let get: CameraGet = params(value)?;
+                camera::set(self.stream(get.stream.as_deref())?, Change::default()).await
+            }
+            Method::Set => {
+                let set: CameraSet = params(value)?;
+                let change = set.change().map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
+                camera::set(self.stream(set.stream.as_deref())?, change).await
             }
             Method::Info => self.info(now),
         }
@@ -241,6 +260,21 @@ impl Dispatcher {
             uptime_secs: now.saturating_duration_since(self.started).as_secs(),
             viewers: self.drivers.viewers(),
             config_error: self.config_error(),
+        })
+    }
+
+    /// The stream of that name, or the first.
+    fn stream(&self, name: Option<&str>) -> Result<&Arc<Hub>, RpcError> {
+        let found = match name {
+            Some(name) => self.streams.iter().find(|hub| hub.name() == name),
+            None => self.streams.first(),
+        };
+        found.ok_or_else(|| {
+            let names: Vec<_> = self.streams().collect();
+            RpcError::new(
+                ErrorCode::InvalidParams,
+                format!("this device has no such stream, but {}", names.join(", ")),
+            )
         })
     }
 

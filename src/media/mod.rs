@@ -3,6 +3,7 @@
 pub mod annexb;
 pub mod conform;
 pub mod rtp;
+pub mod settings;
 pub mod sps;
 mod target;
 mod time;

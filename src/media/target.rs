@@ -4,6 +4,7 @@ use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use super::Bitrate;
+use super::settings::{Order, Orders};
 
 /// What the viewers want of an encoder. The latest wins; it is never queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -68,6 +69,7 @@ struct State {
     bitrate: Option<Bitrate>,
     bitrate_changed: bool,
     key_frames: KeyFrameCounts,
+    orders: Orders,
 }
 
 /// How many key frames were asked for, and how many of these wishes reached the encoder: the rest were coalesced.
@@ -137,6 +139,29 @@ impl TargetCell {
         let mut state = self.lock();
         state.bitrate_changed |= state.bitrate != Some(bitrate);
         state.bitrate = Some(bitrate);
+    }
+
+    /// The bit rate that was asked for last, if any was.
+    #[must_use]
+    pub fn bitrate(&self) -> Option<Bitrate> {
+        self.lock().bitrate
+    }
+
+    /// Leaves an order for the camera's thread, and wakes it.
+    ///
+    /// # Errors
+    /// Too many wait; the order comes back.
+    pub fn order(&self, order: Order) -> Result<(), Order> {
+        let mut state = self.lock();
+        state.orders.push(order)?;
+        state.asked = true;
+        self.somebody.notify_all();
+        Ok(())
+    }
+
+    /// The order that waits longest.
+    pub fn next_order(&self) -> Option<Order> {
+        self.lock().orders.pop()
     }
 
     /// Notes that the stream produced a key frame by itself or on request.

@@ -192,8 +192,10 @@ impl Sessions {
     /// A stream's format changed: closes the sessions whose SDP is no longer true; returns their keys.
     pub fn format_changed(&mut self, stream: &str, clock: &WallClock) -> Vec<u64> {
         let outdated = |slot: &Slot| {
-            let now = slot.hub.format().map(|format| format.profile_level_id);
-            slot.hub.name() == stream && now != Some(slot.session.format().profile_level_id)
+            // A level may be another one than was agreed on (level-asymmetry-allowed, RFC 6184, 8.1), as it is after a change of size.
+            let profile = |[profile, constraints, _level]: [u8; 3]| (profile, constraints);
+            let now = slot.hub.format().map(|format| profile(format.profile_level_id));
+            slot.hub.name() == stream && now != Some(profile(slot.session.format().profile_level_id))
         };
         let keys: Vec<u64> = self.slots.iter().filter(|(_, slot)| outdated(slot)).map(|(key, _)| *key).collect();
         let sentence = "the camera's stream is another one now; open a new session";
@@ -221,6 +223,9 @@ impl Sessions {
                             payloads: picture.payloads(),
                             backlog,
                         };
+                        if let Some(bitrate) = slot.hub.target().bitrate() {
+                            slot.session.set_target(bitrate);
+                        }
                         slot.session.handle(input, now, clock, &mut self.outbox);
                     }
                     Next::Lagged { dropped } => {

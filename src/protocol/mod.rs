@@ -2,12 +2,14 @@
 //!
 //! Every message is JSON-RPC 2.0. `docs/protocol.md` is the description for people who write their own viewer.
 
+mod camera;
 mod error;
 mod jsonrpc;
 mod session;
 mod status;
 mod topic;
 
+pub use camera::{CameraGet, CameraSet, CameraState};
 pub use error::{ErrorCode, RpcError};
 pub use jsonrpc::{Id, Message, Notification, Reply, Request, params};
 pub use session::{

@@ -242,6 +242,11 @@ impl Session {
         self.closed.then_some(self.ending)
     }
 
+    /// The encoder is asked for another bit rate now.
+    pub fn set_target(&mut self, bitrate: Bitrate) {
+        self.target = bitrate;
+    }
+
     /// Pictures were dropped because the viewer's path was full.
     pub fn note_dropped(&mut self, pictures: u64) {
         self.dropped += pictures;

@@ -153,7 +153,7 @@ impl Device {
 }
 
 /// A name that the kernel cut to fit, perhaps in the middle of a character.
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).trim().to_owned()
 }

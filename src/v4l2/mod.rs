@@ -6,6 +6,7 @@
 #![allow(unsafe_code, reason = "ioctl, mmap and poll on device nodes; every block says why it is sound")]
 
 pub mod control;
+mod controls;
 mod device;
 mod event;
 mod format;
@@ -17,6 +18,7 @@ use std::io;
 use std::os::fd::RawFd;
 
 pub use control::Control;
+pub use controls::{Described, Kind};
 pub use device::{Capability, Device, QueueKind, nodes};
 pub use event::Event;
 pub use format::{Colour, Format, FourCc, PlaneFormat, Rates, Size};

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::intake::Intake;
-use super::{Opened, SILENCE, WAIT, Wish, failed};
+use super::{Opened, SILENCE, WAIT, Wish, controls, failed};
 use crate::capture::{CaptureError, Source};
+use crate::media::settings::{Control, ControlValue};
 use crate::media::{AccessUnit, Bitrate, EncoderTarget};
 use crate::v4l2::{Device, FourCc, Interest, Queue, Ready, control, wait};
 
@@ -20,6 +21,8 @@ pub(super) struct H264Camera {
     device: Arc<Device>,
     intake: Intake,
     forces_key_frames: bool,
+    has_bitrate: bool,
+    fps: f64,
     /// When something usable came last.
     heard: Instant,
     asked: Option<Instant>,
@@ -33,7 +36,9 @@ impl H264Camera {
     pub fn start(camera: Opened, wish: &Wish) -> Result<Self, CaptureError> {
         camera.set_up(FourCc::H264, wish)?;
         set_up_encoder(&camera, wish);
+        let fps = camera.rate();
         let device = Arc::new(camera.device);
+        let has_bitrate = device.control(control::BITRATE).is_some();
         let forces_key_frames = device.control(control::FORCE_KEY_FRAME).is_some();
         let mut queue = Opened::buffers(&device, camera.kind)?;
         queue.start().map_err(|error| failed(device.path(), "starting", &error))?;
@@ -43,6 +48,8 @@ impl H264Camera {
             device,
             intake: Intake::default(),
             forces_key_frames,
+            has_bitrate,
+            fps,
             heard: Instant::now(),
             asked: None,
         })
@@ -129,6 +136,22 @@ impl Source for H264Camera {
 
     fn forces_key_frames(&self) -> bool {
         self.forces_key_frames
+    }
+
+    fn controls(&self) -> Vec<Control> {
+        controls::list(&self.device)
+    }
+
+    fn set_control(&mut self, name: &str, value: &ControlValue) -> Result<(), String> {
+        controls::set(&self.device, name, value)
+    }
+
+    fn fps(&self) -> Option<f64> {
+        Some(self.fps)
+    }
+
+    fn has_bitrate(&self) -> bool {
+        self.has_bitrate
     }
 
     fn skipped(&self) -> u64 {

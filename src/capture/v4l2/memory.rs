@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::raw::Intake;
-use super::{Opened, SILENCE, Wish, failed};
+use super::{Opened, SILENCE, Wish, controls, failed};
 use crate::capture::CaptureError;
 use crate::capture::encoded::{RawSource, Wanted};
 use crate::capture::mjpeg::Decoder;
 use crate::encode::Colour;
 use crate::media::RawFrame;
+use crate::media::settings::{Control, ControlValue};
 use crate::v4l2::{Device, Format, FourCc, Interest, Queue, Ready, Taken, wait};
 
 /// An open, streaming camera.
@@ -178,6 +179,18 @@ impl RawSource for MemoryCamera {
 
     fn lost(&self) -> u64 {
         self.lost + self.intake.lost
+    }
+
+    fn controls(&self) -> Vec<Control> {
+        controls::list(&self.device)
+    }
+
+    fn set_control(&mut self, name: &str, value: &ControlValue) -> Result<(), String> {
+        controls::set(&self.device, name, value)
+    }
+
+    fn fps(&self) -> Option<f64> {
+        Some(self.fps)
     }
 }
 
