@@ -61,7 +61,7 @@ fn follow(hub: &Hub, drivers: &Drivers, state: &CameraState) {
     match state {
         CameraState::Starting => {}
         CameraState::Live { format, forces_key_frames } => {
-            let changed = hub.format().is_some_and(|known| known.profile_level_id != format.profile_level_id);
+            let changed = hub.format().is_some_and(|known| known != *format);
             hub.set_format(*format, *forces_key_frames);
             if changed && drivers.format_changed(hub.name()).is_err() {
                 tracing::warn!("viewers were not told that the stream changed");

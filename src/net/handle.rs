@@ -68,7 +68,7 @@ impl Command {
 pub enum Order {
     /// For the viewer whom it names.
     Viewer(Command),
-    /// A stream's format changed: sessions whose SDP is no longer true have to be made anew.
+    /// A stream's format changed: sessions that can't carry it have to be made anew.
     FormatChanged { stream: String },
     /// Somebody wants to know how it goes.
     Figures { reply: oneshot::Sender<Figures> },

@@ -189,15 +189,15 @@ impl Sessions {
         }
     }
 
-    /// A stream's format changed: closes the sessions whose SDP is no longer true; returns their keys.
+    /// A stream's format changed: closes the sessions that can't carry it; returns their keys.
     pub fn format_changed(&mut self, stream: &str, clock: &WallClock) -> Vec<u64> {
-        let outdated = |slot: &Slot| {
-            // A level may be another one than was agreed on (level-asymmetry-allowed, RFC 6184, 8.1), as it is after a change of size.
-            let profile = |[profile, constraints, _level]: [u8; 3]| (profile, constraints);
-            let now = slot.hub.format().map(|format| profile(format.profile_level_id));
-            slot.hub.name() == stream && now != Some(profile(slot.session.format().profile_level_id))
-        };
-        let keys: Vec<u64> = self.slots.iter().filter(|(_, slot)| outdated(slot)).map(|(key, _)| *key).collect();
+        let of_stream = self.slots.iter_mut().filter(|(_, slot)| slot.hub.name() == stream);
+        let keys: Vec<u64> = of_stream
+            .filter_map(|(key, slot)| {
+                let follows = slot.hub.format().is_some_and(|format| slot.session.follow(format));
+                (!follows).then_some(*key)
+            })
+            .collect();
         let sentence = "the camera's stream is another one now; open a new session";
         for key in &keys {
             self.close(*key, Ending::StreamChanged, sentence, clock);

@@ -165,10 +165,14 @@ impl Session {
         self.role
     }
 
-    /// What the stream was when the session was agreed on.
+    /// The stream is of this format now. `false`: its profile is another one, and a new session has to be agreed on.
     #[must_use]
-    pub fn format(&self) -> StreamFormat {
-        self.format
+    pub fn follow(&mut self, format: StreamFormat) -> bool {
+        let carried = offer::carries(self.format, format);
+        if carried {
+            self.format = format;
+        }
+        carried
     }
 
     /// The local ICE user name fragment, by which the first STUN packets find their session.

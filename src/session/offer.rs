@@ -98,6 +98,13 @@ pub fn choose(sdp: &str, stream: StreamFormat) -> Result<Choice, String> {
     }
 }
 
+/// Whether a session that was agreed on for `agreed` may carry `now`: the same profile. The level may be another one in each direction
+/// (`level-asymmetry-allowed=1`; RFC 6184, 8.2.2), and each key frame brings the parameter sets that tell it.
+pub fn carries(agreed: StreamFormat, now: StreamFormat) -> bool {
+    let profile = Profile::read(agreed.profile_level_id);
+    profile.is_some() && profile == Profile::read(now.profile_level_id)
+}
+
 /// How many candidates an offer holds.
 pub fn candidates(sdp: &str) -> usize {
     sdp.lines().filter(|line| line.starts_with("a=candidate:")).count()
@@ -241,6 +248,19 @@ mod tests {
                 profile_level_id: 0x42_00_1f
             })
         );
+    }
+
+    #[test]
+    fn another_level_is_carried_and_another_profile_is_not() {
+        let baseline = stream([0x42, 0xe0, 0x1f]);
+        for same in [[0x42, 0xe0, 0x28], [0x42, 0xc0, 0x1e], [0x42, 0xf0, 0x0b]] {
+            assert!(carries(baseline, stream(same)), "{same:x?}");
+        }
+        for other in [[0x42, 0x00, 0x1f], [0x4d, 0x00, 0x1f], [0x64, 0x00, 0x1f], [0x7a, 0x00, 0x1f]] {
+            assert!(!carries(baseline, stream(other)), "{other:x?}");
+        }
+        let unknown = stream([0x7a, 0x00, 0x1f]);
+        assert!(!carries(unknown, unknown), "nobody could have agreed on it");
     }
 
     #[test]

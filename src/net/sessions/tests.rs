@@ -125,6 +125,38 @@ fn closed(figures: &Figures, ending: Ending) -> u64 {
 }
 
 #[test]
+fn a_stream_of_another_size_and_level_ends_no_session_and_one_of_another_profile_ends_all() {
+    let (mut sessions, _waiting, clock) = sessions(16);
+    let keys = [open(&mut sessions, "alice", &clock), open(&mut sessions, "bob", &clock)];
+    let hub = Arc::clone(&sessions.shared.streams[0].0);
+    let larger = StreamFormat {
+        width: 1920,
+        height: 1080,
+        profile_level_id: [0x42, 0xe0, 0x28],
+    };
+    hub.set_format(larger, true);
+    assert_eq!(sessions.format_changed("card", &clock), [0; 0]);
+    assert_eq!(sessions.slots.len(), 2);
+
+    let (reply, mut answer) = oneshot::channel();
+    let id = sessions.slots[&keys[0]].id.clone();
+    sessions.command(offer("alice", OFFER, Some(id), reply), &clock);
+    let sdp = answer.try_recv().expect("an answer").expect("the same viewer restarts").sdp;
+    assert!(sdp.contains("[x=1920,y=1080]"), "a restart tells the size of now: {sdp}");
+
+    let main = StreamFormat {
+        profile_level_id: [0x4d, 0x00, 0x28],
+        ..larger
+    };
+    hub.set_format(main, true);
+    assert_eq!(sessions.format_changed("another", &clock), [0; 0]);
+    let mut ended = sessions.format_changed("card", &clock);
+    ended.sort_unstable();
+    assert_eq!(ended, keys);
+    assert_eq!(closed(&sessions.figures(), Ending::StreamChanged), 2);
+}
+
+#[test]
 fn offers_without_end_take_no_seat_and_the_oldest_goes() {
     let (mut sessions, _waiting, clock) = sessions(1_000);
     let keys: Vec<u64> = (0..MAX_UNHEARD + 20)
