@@ -286,6 +286,12 @@ impl Subscription {
         &self.hub
     }
 
+    /// Whether the viewer has caught up with what is live; what it was sent before may be old by intention.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        matches!(self.place, Place::At { grace: None, .. })
+    }
+
     /// The next picture for this viewer.
     pub fn next(&mut self, now: Instant) -> Next {
         let mut state = self.hub.lock();

@@ -219,6 +219,18 @@ fn viewers_are_counted_while_they_watch_and_what_they_got_stays_counted() {
         !after.samples.contains_key("peercam_viewer_rtt_seconds{aggregate=\"median\"}"),
         "nobody is there any more"
     );
+    // What they caught up with when they joined does not count, so it may be fewer; nothing counts twice.
+    let timed = after.value("peercam_picture_latency_seconds_count{stream=\"card\"}");
+    let endless = after.value("peercam_picture_latency_seconds_bucket{le=\"+Inf\",stream=\"card\"}");
+    assert!(
+        timed >= shown / 2.0 && timed <= 2.0 * after.value("peercam_pictures_total{stream=\"card\"}"),
+        "{shown} pictures were shown, the time of {timed} was told"
+    );
+    assert_eq!(timed, endless, "each picture is in a bucket");
+    assert!(
+        after.value("peercam_picture_latency_seconds_sum{stream=\"card\"}") > 0.0,
+        "no time passed"
+    );
     // The last second of each is not told.
     let packets = after.value("peercam_video_packets_sent_total");
     assert!(packets >= shown / 2.0, "{shown} pictures were shown, in {packets} packets");

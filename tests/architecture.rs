@@ -71,6 +71,7 @@ const DOORS: &[(&str, &str, &str)] = &[
         "net",
         "what concerns a session is carried out by the driver that owns it",
     ),
+    ("control", "media", "`camera.set` becomes an order for the camera's thread"),
     ("control", "hub", "hello tells the streams and their formats"),
 ];
 

@@ -24,7 +24,7 @@ const RETRY_UNSUPPORTED: Duration = Duration::from_secs(2);
 /// How long after the last viewer has left pictures go on: who changes the page or the network is back by then.
 const LINGER: Duration = Duration::from_secs(10);
 /// How long another size or rate may take until its first picture, before the old one is taken again.
-const ADJUSTING: Duration = Duration::from_secs(5);
+const ADJUSTING: Duration = Duration::from_secs(8);
 /// How often a pause looks whether the agent stops.
 const STOP_CHECK: Duration = Duration::from_millis(50);
 

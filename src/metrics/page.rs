@@ -10,7 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::{Snapshot, Stream};
-use crate::net::Spread;
+use crate::net::{Latency, Spread};
 use crate::protocol::StreamState;
 use crate::session::Ending;
 use crate::signaling::{Loss, Refusal};
@@ -163,6 +163,16 @@ impl Snapshot {
             .zip(&self.streams)
             .map(|(viewers, stream)| (vec![("stream", stream.name.as_str())], *viewers));
         page.gauge("peercam_viewers", "Sessions now, those that still connect included.", viewers)?;
+        let latencies = driver
+            .map_or(&[][..], |driver| &driver.latencies)
+            .iter()
+            .zip(&self.streams)
+            .map(|(latency, stream)| (vec![("stream", stream.name.as_str())], latency));
+        page.histogram(
+            "peercam_picture_latency_seconds",
+            "Time from a picture's capture to its last packet given to the system, once for each viewer.",
+            latencies,
+        )?;
         page.counter(
             "peercam_sessions_opened",
             "Sessions that began.",
@@ -415,6 +425,19 @@ impl Page<'_> {
         Ok(())
     }
 
+    fn histogram<'s>(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = Sample<'s, &'s Latency>>) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for (labels, latency) in samples {
+            metric.encode_family(&labels)?.encode_histogram::<[(&str, &str); 0]>(
+                latency.sum_seconds(),
+                latency.count(),
+                &latency.buckets(),
+                None,
+            )?;
+        }
+        Ok(())
+    }
+
     /// Smallest, median and largest of the viewers; nothing without viewers. Nobody's own value is told with a name.
     fn spread(&mut self, name: &str, help: &str, spread: Option<Spread>) -> fmt::Result {
         let samples = spread.into_iter().flat_map(|Spread { min, median, max }| {
@@ -426,6 +449,8 @@ impl Page<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::health::tests::{stream, well};
     use super::*;
     use crate::net::Figures;
@@ -440,7 +465,11 @@ mod tests {
         device.streams.push(stream("yard", None));
         device.streams[1].state = StreamState::Lost;
         device.streams[1].figures.dropped = 7;
+        let mut latency = Latency::default();
+        latency.note(Duration::from_millis(4));
+        latency.note(Duration::from_secs(2));
         device.driver = Some(Figures {
+            latencies: vec![latency],
             viewers: vec![2, 0],
             rtts: vec![0.001, 0.25],
             ..Figures::default()
@@ -453,6 +482,9 @@ mod tests {
             "peercam_viewer_pictures_dropped_total{stream=\"yard\"} 7",
             "peercam_viewers{stream=\"porch\"} 2",
             "peercam_viewer_rtt_seconds{aggregate=\"max\"} 0.25",
+            "peercam_picture_latency_seconds_bucket{le=\"0.005\",stream=\"porch\"} 1",
+            "peercam_picture_latency_seconds_bucket{le=\"+Inf\",stream=\"porch\"} 2",
+            "peercam_picture_latency_seconds_count{stream=\"porch\"} 2",
             "peercam_picture_age_seconds{stream=\"porch\"} 0.04",
             "peercam_sessions_closed_total{reason=\"never_connected\"} 0",
             "peercam_driver_up 1",

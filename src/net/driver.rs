@@ -254,6 +254,9 @@ impl Driver {
         let datagrams = self.sessions.datagrams();
         self.batch.send(&self.sockets, datagrams, &mut self.traffic.sent);
         datagrams.clear();
+        if self.sessions.has_pictures() {
+            self.sessions.sent(read_clock().instant);
+        }
     }
 
     fn reschedule(&mut self, key: u64) {

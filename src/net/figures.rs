@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::batch::Sent;
+use super::latency::Latency;
 use crate::session::{Counts, Ending};
 
 /// What drivers have counted since they were started. No address and no viewer's name is in it.
@@ -16,6 +17,8 @@ pub struct Figures {
     pub sessions: Counts,
     /// Sessions now, for each stream in the order of the configuration.
     pub viewers: Vec<u64>,
+    /// How old pictures were when they were sent, for each stream in the same order.
+    pub latencies: Vec<Latency>,
     /// Bytes a second that the paths of viewers are believed to carry, of those where that is known.
     pub estimates: Vec<f64>,
     /// Round trip times in seconds, the same way.
@@ -33,6 +36,7 @@ impl Figures {
             closed,
             sessions,
             viewers,
+            latencies,
             estimates,
             rtts,
             losses,
@@ -46,6 +50,10 @@ impl Figures {
         self.viewers.resize(viewers.len().max(self.viewers.len()), 0);
         for (sum, count) in self.viewers.iter_mut().zip(viewers) {
             *sum += count;
+        }
+        self.latencies.resize(latencies.len().max(self.latencies.len()), Latency::default());
+        for (sum, latency) in self.latencies.iter_mut().zip(&latencies) {
+            sum.add(latency);
         }
         self.estimates.extend(estimates);
         self.rtts.extend(rtts);

@@ -6,6 +6,7 @@ mod drivers;
 mod figures;
 mod handle;
 mod interfaces;
+mod latency;
 mod sessions;
 mod socket;
 
@@ -13,4 +14,5 @@ pub use batch::Sent;
 pub use drivers::{Context, Drivers, spawn};
 pub use figures::{Counted, Figures, Spread, Traffic};
 pub use handle::{Command, Notice};
+pub use latency::Latency;
 pub use sessions::MAX_UNHEARD;

@@ -20,6 +20,7 @@ pub use self::seats::{MAX_UNHEARD, Seats};
 use super::driver::is_plausible;
 use super::figures::Figures;
 use super::handle::{Command, Notice};
+use super::latency::Latency;
 use super::socket::Datagram;
 use crate::hub::{Hub, Next, Subscription};
 use crate::media::Bitrate;
@@ -57,6 +58,8 @@ pub struct Sessions {
     next_key: u64,
     outbox: Outbox,
     viewers: Arc<AtomicU32>,
+    /// When the live pictures among the datagrams were captured, and the stream's place in the configuration.
+    unsent: Vec<(usize, Instant)>,
     /// What only rises; what is true now is added when somebody asks.
     figures: Figures,
 }
@@ -75,6 +78,10 @@ struct Slot {
 
 impl Sessions {
     pub fn new(shared: Shared, locals: Vec<SocketAddr>, viewers: Arc<AtomicU32>) -> Self {
+        let figures = Figures {
+            latencies: vec![Latency::default(); shared.streams.len()],
+            ..Figures::default()
+        };
         Self {
             shared,
             locals,
@@ -84,7 +91,8 @@ impl Sessions {
             next_key: 0,
             outbox: Outbox::default(),
             viewers,
-            figures: Figures::default(),
+            unsent: Vec::new(),
+            figures,
         }
     }
 
@@ -102,6 +110,20 @@ impl Sessions {
     /// What has to be sent, in order; whoever has sent it clears it.
     pub fn datagrams(&mut self) -> &mut Datagrams {
         &mut self.outbox.datagrams
+    }
+
+    /// Whether a live picture is among the datagrams.
+    pub fn has_pictures(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    /// The datagrams were given to the system, which ended at `now`.
+    pub fn sent(&mut self, now: Instant) {
+        for (stream, captured) in self.unsent.drain(..) {
+            if let Some(latency) = self.figures.latencies.get_mut(stream) {
+                latency.note(now.saturating_duration_since(captured));
+            }
+        }
     }
 
     /// Keys of the sessions that want pictures.
@@ -227,6 +249,10 @@ impl Sessions {
                             slot.session.set_target(bitrate);
                         }
                         slot.session.handle(input, now, clock, &mut self.outbox);
+                        let stream = self.shared.streams.iter().position(|(hub, _)| Arc::ptr_eq(hub, &slot.hub));
+                        let live = subscription.is_live();
+                        self.unsent
+                            .extend(stream.filter(|_| live).map(|stream| (stream, picture.unit.captured)));
                     }
                     Next::Lagged { dropped } => {
                         tracing::warn!(session = %slot.id, dropped, "viewer too slow, waiting for a key frame");

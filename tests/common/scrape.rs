@@ -78,7 +78,7 @@ impl Scrape {
         self.samples.keys().filter_map(value).collect()
     }
 
-    /// Reads OpenMetrics 1.0 text of counters and gauges.
+    /// Reads OpenMetrics 1.0 text of counters, gauges and histograms.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut scrape = Self {
             families: BTreeMap::new(),
@@ -98,7 +98,7 @@ impl Scrape {
                 }
             } else if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = rest.split_once(' ').ok_or_else(|| format!("no type: {line}"))?;
-                if !is_name(name) || !matches!(kind, "counter" | "gauge") || name.ends_with("_total") {
+                if !is_name(name) || !matches!(kind, "counter" | "gauge" | "histogram") || name.ends_with("_total") {
                     return wrong("a name or type that is none");
                 }
                 if scrape.families.insert(name.to_owned(), kind.to_owned()).is_some() {
@@ -120,15 +120,15 @@ impl Scrape {
                 let Some((family, kind)) = &family else {
                     return wrong("a sample before its type");
                 };
-                let expected = if kind == "counter" {
-                    format!("{family}_total")
-                } else {
-                    family.clone()
+                let suffixes: &[&str] = match kind.as_str() {
+                    "counter" => &["_total"],
+                    "histogram" => &["_bucket", "_sum", "_count"],
+                    _ => &[""],
                 };
-                if name != expected {
+                if !suffixes.iter().any(|suffix| name.strip_suffix(suffix) == Some(family.as_str())) {
                     return wrong("a sample that is not of the family above it");
                 }
-                if !value.is_finite() || (kind == "counter" && value < 0.0) {
+                if !value.is_finite() || (kind != "gauge" && value < 0.0) {
                     return wrong("a value that can't be");
                 }
                 if labels.is_some_and(|labels| !are_labels(labels)) {

@@ -35,6 +35,7 @@ start_viewer
 wait_for 60 "pictures at the viewer" saved_more_than 1000000
 grep 'pictures are copied from now on' peercam.log | grep -q 'begin at its byte 128' ||
   fail "the agent does not say that it copies: $(tail -n 5 peercam.log)"
+latency "raw pictures, copied into the encoder"
 stop_viewer
 ffmpeg -nostdin -loglevel error -xerror -i /run/saved.h264 -frames:v 20 -f null - > ffmpeg.log 2>&1 || fail "ffmpeg cannot show it: $(<ffmpeg.log)"
 say "the agent's stream from vivid through the encoder: a viewer got $SAVED bytes, and ffmpeg shows them"
@@ -54,3 +55,15 @@ rests 0 || fail "the agent says that the camera rests while somebody watches"
 stop_viewer
 ffmpeg -nostdin -loglevel error -xerror -i /run/saved.h264 -frames:v 5 -f null - > ffmpeg.log 2>&1 || fail "ffmpeg cannot show what came after the rest: $(<ffmpeg.log)"
 say "the encoder rested while nobody watched, and made pictures again for who came"
+
+# The same camera's pictures in our own memory, with a line written into them, and encoded in software.
+stop_agent
+rm /run/saved.h264
+start_agent "$NODE" 'format = "yuyv"' 'size = "640x360"' 'fps = 10' 'bitrate_kbps = 300' 'encoder = "software"' 'overlay = true'
+grep -q 'software encoder started' peercam.log || fail "the software encoder did not start: $(tail -n 5 peercam.log)"
+start_viewer
+wait_for 60 "pictures from software" saved_more_than 100000
+latency "raw pictures, encoded in software"
+stop_viewer
+ffmpeg -nostdin -loglevel error -xerror -i /run/saved.h264 -frames:v 20 -f null - > ffmpeg.log 2>&1 || fail "ffmpeg cannot show it: $(<ffmpeg.log)"
+say "the agent's stream from vivid, encoded in software: a viewer got $SAVED bytes, and ffmpeg shows them"

@@ -4,9 +4,33 @@
 
 # Single-planar YUYV of this size is what the encoder reads out of the camera's own memory: that has to be given up in order, too.
 start_vivid 1
-start_agent "$NODE" 'format = "yuyv"' 'size = "640x360"' 'fps = 10' 'bitrate_kbps = 300'
+start_agent "$NODE" 'format = "yuyv"' 'size = "640x360"' 'fps = 10' 'bitrate_kbps = 300' 'controls = ["contrast=99"]'
 start_viewer
 wait_for 60 "picture at the viewer" saved_more_than 100000
+latency "raw pictures out of the memory that camera and encoder share"
+
+# has CONTROL VALUE: whether the kernel says so.
+has() {
+  [ "$(v4l2-ctl -d "$NODE" -C "$1" 2> /dev/null)" = "$1: $2" ]
+}
+
+# What the configuration and a viewer set by name is what the camera has, also when it was away.
+has contrast 99 || fail "camera.controls did not set the contrast: $(v4l2-ctl -d "$NODE" -C contrast 2>&1)"
+ask camera.set '{"controls":{"brightness":77,"horizontal_flip":true}}'
+[[ $REPLY == *'"brightness":{'*'"value":77'* ]] || fail "camera.set does not tell what is set: $REPLY"
+has brightness 77 && has horizontal_flip 1 || fail "the kernel has other controls than camera.set has set: $(v4l2-ctl -d "$NODE" -C brightness)"
+ask camera.set '{"controls":{"brightness":999}}'
+[[ $REPLY == *'from 0 to 255'* ]] || fail "a brightness of 999 is not refused in words: $REPLY"
+v4l2-ctl -d "$NODE" -c brightness=10,contrast=11
+# Another size, and back, for the viewer who stays.
+for size in 640,480 640,360; do
+  ask camera.set "{\"width\":${size%,*},\"height\":${size#*,}}"
+  [[ $REPLY == *"\"height\":${size#*,}"* ]] || fail "the size is not set to $size: $REPLY"
+  read_saved
+  wait_for 60 "picture of $size" saved_more_than $((SAVED + 20000))
+done
+{ has brightness 77 && has contrast 99; } || fail "what was set is not set again when the camera is opened again"
+say "controls set by name, kept when the camera is opened again; size changed and changed back while a viewer watched"
 
 # statuses TEXT: sets COUNT to how many statuses said so.
 statuses() {

@@ -99,17 +99,75 @@ name = "camera"
 source = "v4l2"
 $device
 $(printf '%s\n' "$@")
+[unsigned]
+methods = ["camera.set"]
 [broker]
 url = "tcp://127.0.0.1:1883"
 END
   mkdir -p /run/peercam
-  mosquitto -c /run/mosquitto.conf > mosquitto.log 2>&1 &
-  wait_for 60 "broker on port 1883" broker_listens
-  # Every status with the time it came, in seconds.
-  mosquitto_sub -t 'peercam/v1/+/status' -F '%U %p' > statuses.log 2> mosquitto_sub.log &
+  if ! broker_listens; then
+    mosquitto -c /run/mosquitto.conf > mosquitto.log 2>&1 &
+    wait_for 60 "broker on port 1883" broker_listens
+    # Every status with the time it came, in seconds.
+    mosquitto_sub -t 'peercam/v1/+/status' -F '%U %p' > statuses.log 2> mosquitto_sub.log &
+  fi
   peercam run --config /run/peercam.toml > peercam.log 2>&1 &
   AGENT=$!
-  wait_for 60 "live camera in the agent's status" status_says '"state":"live"'
+  wait_for 60 "live camera in the agent's status" is_live
+}
+
+# The status of an agent that has ended tells how its cameras were.
+is_live() {
+  status_says '"online":true' && newest_status_says '"state":"live"'
+}
+
+# stop_agent: as the system does it.
+stop_agent() {
+  kill "$AGENT"
+  wait "$AGENT" || fail "the agent ended with $?: $(tail -n 3 peercam.log)"
+  wait_for 60 "status of an agent that has ended" newest_status_says '"online":false'
+}
+
+newest_status_says() {
+  [[ $(tail -n 1 statuses.log) == *"$1"* ]]
+}
+
+# ask METHOD PARAMS: calls a method over MQTT; sets REPLY to what comes back, whatever it is. The same request id would get the same
+# reply again.
+ASKED=0
+ask() {
+  local id
+  ASKED=$((ASKED + 1))
+  id=$(mosquitto_sub -C 1 -W 20 -t 'peercam/v1/+/status' -F %t) || fail "there is no status"
+  id=${id#peercam/v1/}
+  id=${id%/status}
+  REPLY=$(mosquitto_rr -V mqttv5 -W 30 -t "peercam/v1/$id/from/operator" -e "peercam/v1/$id/to/operator" \
+    -m "{\"jsonrpc\":\"2.0\",\"id\":$ASKED,\"method\":\"$1\",\"params\":$2}" 2>&1) || fail "$1 is not answered: $REPLY"
+}
+
+# latency WHAT: tells how old half, and 99 of 100, of its pictures were at most when their last packet was sent.
+latency() {
+  local line http end=0 ends=() counts=() share index said=
+  exec {http}<> /dev/tcp/127.0.0.1/8080 || fail "the agent's metrics page cannot be reached"
+  printf 'GET /metrics HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n' >&"$http"
+  while read -r line; do
+    [[ $line == peercam_picture_latency_seconds_bucket* ]] || continue
+    line=${line%$'\r'}
+    end=${line#*le=\"}
+    ends+=("${end%%\"*}")
+    counts+=("${line##* }")
+  done <&"$http"
+  exec {http}>&-
+  [ "${#counts[@]}" -gt 0 ] && [ "${counts[-1]}" -gt 0 ] || fail "no picture's latency was counted"
+  for share in 50 99; do
+    for index in "${!counts[@]}"; do
+      if [ $((counts[index] * 100)) -ge $((share * counts[-1])) ]; then
+        said+=" p$share ${ends[index]} s"
+        break
+      fi
+    done
+  done
+  say "$1: from capture to the last packet at most$said, of ${counts[-1]} pictures, in this emulated machine"
 }
 
 broker_listens() {
@@ -119,7 +177,7 @@ broker_listens() {
 # status_says TEXT: whether the newest status does.
 status_says() {
   kill -0 "$AGENT" 2> /dev/null || fail "the agent has ended: $(tail -n 3 peercam.log)"
-  [[ $(tail -n 1 statuses.log) == *"$1"* ]]
+  newest_status_says "$1"
 }
 
 # start_viewer: somebody watches, and saves what they see.

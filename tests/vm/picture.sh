@@ -18,6 +18,7 @@ saved_in_one_piece() {
 }
 start_viewer
 PAUSE=1 wait_for $((10 * SECS)) "$SECS s in one piece at the viewer" saved_in_one_piece
+latency "a USB camera's own H.264"
 stop_viewer
 compare_saved || fail "$(<compare.log)"
 say "$(<compare.log)"

@@ -31,7 +31,7 @@ need kmod kmod
 need cpio cpio
 need ffmpeg ffmpeg
 need mosquitto mosquitto
-need mosquitto_sub mosquitto-clients
+need mosquitto_rr mosquitto-clients
 need ip iproute2
 need make make
 need gcc-12 gcc-12
