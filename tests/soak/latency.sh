@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# ./dev latency: how old pictures are when their last packet has been given to the system, for each kind of source that needs no camera.
+# ./dev latency: how old pictures are when their last packet has been given to the system, for each kind of source that needs no camera,
+# and how soon the first picture comes after a rest.
 # SECONDS_EACH (20) is how long each is watched, BUILD (release) which build: release, or debug for the one that tests use.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
@@ -41,8 +42,36 @@ row() {
   kill "$agent"; wait "$agent" || true; agent=
 }
 
+# wakes NAME IDLE LINES: how soon somebody sees a picture who comes when nobody has watched for long enough that the camera rests or is closed.
+wakes() {
+  mkdir -p "$folder/state"
+  printf '[device]\nstate_dir = "%s"\n[[camera]]\nname = "card"\nidle = "%s"\n%b\n[broker]\nurl = "off"\n[network]\nudp_port = %s\n[http]\nlisten = "127.0.0.1:%s"\n' \
+    "$folder/state" "$2" "$3" "$((port + 1))" "$port" >"$folder/peercam.toml"
+  "$bin/peercam" run --config "$folder/peercam.toml" >"$folder/log" 2>&1 &
+  agent=$!
+  local found=
+  for _ in 1 2 3; do
+    for _ in $(seq 300); do
+      curl -fsS "http://127.0.0.1:$port/metrics" 2>/dev/null | grep -q '^peercam_camera_resting{stream="card"} 1' && break
+      sleep 0.1
+    done
+    "$bin/peercam-probe" --http "http://127.0.0.1:$port" --seconds 2 --json >"$folder/probe" 2>&1 ||
+      { cat "$folder/log" "$folder/probe" >&2; exit 1; }
+    found+=" $(sed -n 's/.*"hello_to_key_ms": *\([0-9][0-9]*\).*/\1/p' "$folder/probe" | head -n 1)"
+  done
+  echo "| $1 | \`$2\` |$found |"
+  kill "$agent"; wait "$agent" || true; agent=
+}
+
 printf '| source | p50, at most ms | p99, at most ms | pictures |\n| --- | --- | --- | --- |\n'
 row "pattern, encoded in software" 'source = "pattern"\nsize = "640x480"\nfps = 30'
 row "file" "source = \"file\"\npath = \"$folder/film.h264\""
 row "rpicam (stand-in), raw, encoded in software" "source = \"rpicam\"\ncommand = \"$folder/rpicam\"\nencoder = \"software\"\nsize = \"640x480\"\nfps = 30\nidle = \"run\""
 row "rpicam (stand-in), H.264" "source = \"rpicam\"\ncommand = \"$folder/rpicam\"\nformat = \"h264\"\nsize = \"640x480\"\nfps = 30\nidle = \"run\""
+
+printf '\n| first picture after a rest | idle | ms, three times |\n| --- | --- | --- |\n'
+card='source = "pattern"\nsize = "640x480"\nfps = 30'
+rpicam="source = \"rpicam\"\ncommand = \"$folder/rpicam\"\nencoder = \"software\"\nsize = \"640x480\"\nfps = 30"
+wakes "pattern" rest "$card"
+wakes "rpicam (stand-in), encoded in software" rest "$rpicam"
+wakes "rpicam (stand-in), encoded in software" close "$rpicam"
