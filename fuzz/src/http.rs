@@ -30,7 +30,11 @@ const SILENCE: Duration = Duration::from_millis(3);
 pub fn http(bytes: &[u8]) {
     let answer = converse(bytes, End::HangUp);
     // A connection that says too little gets no answer.
-    if let Some(response) = Response::read(&answer) {
+    if let Some(mut response) = Response::read(&answer) {
+        // An answer to HEAD tells of a body that does not come; what follows it answers the next request.
+        if bytes.trim_ascii_start().starts_with(b"HEAD ") {
+            response.body.clear();
+        }
         response.check();
     }
 }
