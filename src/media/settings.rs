@@ -21,7 +21,7 @@ pub struct Change {
 
 /// What a control is set to: a number, on or off, or the text of a menu's entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a number, true, false, or the text of a menu's entry")]
 pub enum ControlValue {
     Switch(bool),
     Number(i64),
