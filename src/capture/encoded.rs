@@ -71,6 +71,10 @@ pub struct Wanted {
     /// From one key frame to the next.
     pub gop: Duration,
     /// Told to viewers where we encode in software; hardware says what its driver makes of it.
+    #[cfg_attr(
+        not(feature = "software-encoder"),
+        expect(dead_code, reason = "only the encoder in software asks for it")
+    )]
     pub colour: Colour,
 }
 
