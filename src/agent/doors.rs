@@ -95,7 +95,7 @@ impl Doors {
                 Ok(()) => next.run(request).await,
                 Err(problem) => problem.respond(),
             };
-            // Also on what the router itself refuses.
+            // On every answer, also where the router itself refuses.
             response
                 .headers_mut()
                 .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

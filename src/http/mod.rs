@@ -72,7 +72,6 @@ fn respond(status: StatusCode, kind: &'static str, cache: &'static str, body: Bo
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
     headers.insert(header::ETAG, HeaderValue::from_static(ASSETS_TAG));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     // The page speaks to a broker anywhere, and runs nothing but itself.
     headers.insert(
