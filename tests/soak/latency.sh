@@ -27,40 +27,53 @@ quantiles() {
       printf "%d |\n", sum[n-1] }'
 }
 
-# row NAME LINES: one source, watched by one viewer.
-row() {
+# start LINES: an agent with one camera.
+start() {
   mkdir -p "$folder/state"
   printf '[device]\nstate_dir = "%s"\n[[camera]]\nname = "card"\nbitrate_kbps = 1000\n%b\n[broker]\nurl = "off"\n[network]\nudp_port = %s\n[http]\nlisten = "127.0.0.1:%s"\n' \
-    "$folder/state" "$2" "$((port + 1))" "$port" >"$folder/peercam.toml"
+    "$folder/state" "$1" "$((port + 1))" "$port" >"$folder/peercam.toml"
   "$bin/peercam" run --config "$folder/peercam.toml" >"$folder/log" 2>&1 &
   agent=$!
-  for _ in $(seq 100); do curl -fsS "http://127.0.0.1:$port/healthz" >/dev/null 2>&1 && break; sleep 0.1; done
-  "$bin/peercam-probe" --http "http://127.0.0.1:$port" --seconds "$seconds" >"$folder/probe" 2>&1 ||
+  for _ in $(seq 100); do curl -fsS "http://127.0.0.1:$port/healthz" >/dev/null 2>&1 && return; sleep 0.1; done
+  cat "$folder/log" >&2
+  exit 1
+}
+
+stop() {
+  kill "$agent"
+  wait "$agent" || true
+  agent=
+}
+
+# watch SECONDS: one viewer; its report goes to a file.
+watch() {
+  "$bin/peercam-probe" --http "http://127.0.0.1:$port" --seconds "$1" --json >"$folder/probe" 2>&1 ||
     { cat "$folder/log" "$folder/probe" >&2; exit 1; }
+}
+
+# row NAME LINES: one source, watched by one viewer.
+row() {
+  start "$2"
+  watch "$seconds"
   printf '| %s | ' "$1"
   curl -fsS "http://127.0.0.1:$port/metrics" | quantiles
-  kill "$agent"; wait "$agent" || true; agent=
+  stop
 }
 
 # wakes NAME IDLE LINES: how soon somebody sees a picture who comes when nobody has watched for long enough that the camera rests or is closed.
 wakes() {
-  mkdir -p "$folder/state"
-  printf '[device]\nstate_dir = "%s"\n[[camera]]\nname = "card"\nidle = "%s"\n%b\n[broker]\nurl = "off"\n[network]\nudp_port = %s\n[http]\nlisten = "127.0.0.1:%s"\n' \
-    "$folder/state" "$2" "$3" "$((port + 1))" "$port" >"$folder/peercam.toml"
-  "$bin/peercam" run --config "$folder/peercam.toml" >"$folder/log" 2>&1 &
-  agent=$!
+  start "idle = \"$2\"\n$3"
   local found=
   for _ in 1 2 3; do
     for _ in $(seq 300); do
-      curl -fsS "http://127.0.0.1:$port/metrics" 2>/dev/null | grep -q '^peercam_camera_resting{stream="card"} 1' && break
+      curl -fsS "http://127.0.0.1:$port/metrics" | grep -q '^peercam_camera_resting{stream="card"} 1' && break
       sleep 0.1
     done
-    "$bin/peercam-probe" --http "http://127.0.0.1:$port" --seconds 2 --json >"$folder/probe" 2>&1 ||
-      { cat "$folder/log" "$folder/probe" >&2; exit 1; }
+    watch 2
     found+=" $(sed -n 's/.*"hello_to_key_ms": *\([0-9][0-9]*\).*/\1/p' "$folder/probe" | head -n 1)"
   done
   echo "| $1 | \`$2\` |$found |"
-  kill "$agent"; wait "$agent" || true; agent=
+  stop
 }
 
 printf '| source | p50, at most ms | p99, at most ms | pictures |\n| --- | --- | --- | --- |\n'

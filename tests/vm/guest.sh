@@ -145,9 +145,14 @@ ask() {
     -m "{\"jsonrpc\":\"2.0\",\"id\":$ASKED,\"method\":\"$1\",\"params\":$2}" 2>&1) || fail "$1 is not answered: $REPLY"
 }
 
+timed_more_than() {
+  [ "$(scrape peercam_picture_latency_seconds_count)" -gt "$1" ]
+}
+
 # latency WHAT: tells how old half, and 99 of 100, of its pictures were at most when their last packet was sent.
 latency() {
   local line http end=0 ends=() counts=() share index said=
+  wait_for 60 "thirty pictures at the viewer" timed_more_than 30
   exec {http}<> /dev/tcp/127.0.0.1/8080 || fail "the agent's metrics page cannot be reached"
   printf 'GET /metrics HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n' >&"$http"
   while read -r line; do
