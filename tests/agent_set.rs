@@ -76,7 +76,7 @@ fn what_a_camera_cannot_have_is_said_and_nothing_changes() {
         (json!({ "fps": 1000 }), "from 1 to 240"),
         (json!({ "bitrate_bps": 1 }), "150000 to 50000000"),
         (json!({ "controls": { "brightness": 1 } }), "no controls, so no `brightness`"),
-        (json!({ "stream": "garden" }), "no such stream, but card"),
+        (json!({ "stream": "garden" }), "no such stream; this device has: card"),
         (json!({ "controls": { "brightness": {} } }), "a number, true, false, or the text"),
         // Known only when it is tried; the old one is back then.
         (json!({ "width": 64, "height": 64 }), "at least 160x120"),

@@ -39,6 +39,12 @@ pub(super) fn start(
                     tracing::info!(camera = camera.name, resting, "nobody watches, or somebody does again");
                     hub.rest(resting);
                 }
+                CaptureEvent::Bitrate(bitrate) => {
+                    tracing::info!(camera = camera.name, %bitrate, "somebody has set the bit rate");
+                    if drivers.target_changed(&camera.name, bitrate).is_err() {
+                        tracing::warn!("viewers were not told of the bit rate");
+                    }
+                }
                 CaptureEvent::State(state) => {
                     tracing::info!(camera = camera.name, ?state, "camera");
                     follow(&hub, &drivers, &state);

@@ -1,51 +1,32 @@
-//! Size and rate that somebody has asked for, in place of the configuration's.
+//! A camera with another size or rate than its configuration says.
 
-use std::num::NonZeroU32;
-
-use super::CaptureError;
 use crate::config::{Camera, Source};
+use crate::media::settings::Change;
 
-/// What differs from the configuration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Adjusted {
-    /// Pixels.
-    pub size: Option<(NonZeroU32, NonZeroU32)>,
-    /// Pictures a second.
-    pub fps: Option<NonZeroU32>,
-}
-
-impl Adjusted {
-    /// `camera` with what differs.
-    ///
-    /// # Errors
-    /// This kind of camera can't have it; the message says what it can.
-    pub fn apply(self, camera: &Camera) -> Result<Camera, CaptureError> {
-        let mut camera = camera.clone();
-        match &mut camera.source {
-            Source::V4l2 { size, fps, .. } => {
-                *size = self.size.or(*size);
-                *fps = self.fps.or(*fps);
-            }
-            Source::Rpicam(rpicam) => {
-                rpicam.size = self.size.unwrap_or(rpicam.size);
-                rpicam.fps = self.fps.unwrap_or(rpicam.fps);
-                if !rpicam.own_h264 && !rpicam.size.0.get().is_multiple_of(64) {
-                    return Err(CaptureError::Unsupported(
-                        "raw pictures of rpicam-vid have a width that is a multiple of 64".into(),
-                    ));
-                }
-            }
-            Source::Pattern { size, fps, .. } => {
-                *size = self.size.unwrap_or(*size);
-                *fps = self.fps.unwrap_or(*fps);
-            }
-            Source::File { .. } if self == Self::default() => {}
-            Source::File { .. } => {
-                return Err(CaptureError::Unsupported(
-                    "a recording is played in the size and at the rate that it has".into(),
-                ));
+/// `camera` with the size and rate that somebody asks for.
+///
+/// # Errors
+/// This kind of camera can't have them; a sentence that says what it can.
+pub(super) fn adjusted(camera: &Camera, change: &Change) -> Result<Camera, String> {
+    let mut camera = camera.clone();
+    match &mut camera.source {
+        Source::V4l2 { size, fps, .. } => {
+            *size = change.size.or(*size);
+            *fps = change.fps.or(*fps);
+        }
+        Source::Rpicam(rpicam) => {
+            rpicam.size = change.size.unwrap_or(rpicam.size);
+            rpicam.fps = change.fps.unwrap_or(rpicam.fps);
+            if !rpicam.own_h264 && !rpicam.size.0.get().is_multiple_of(64) {
+                return Err("raw pictures of rpicam-vid have a width that is a multiple of 64".into());
             }
         }
-        Ok(camera)
+        Source::Pattern { size, fps, .. } => {
+            *size = change.size.unwrap_or(*size);
+            *fps = change.fps.unwrap_or(*fps);
+        }
+        Source::File { .. } if change.size.is_none() && change.fps.is_none() => {}
+        Source::File { .. } => return Err("a recording is played in the size and at the rate that it has".into()),
     }
+    Ok(camera)
 }

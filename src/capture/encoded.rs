@@ -8,8 +8,8 @@ use super::{CaptureError, REST, Source, Timeline};
 use crate::config::EncoderChoice;
 use crate::encode::m2m::{M2mEncoder, M2mError, M2mSettings};
 use crate::encode::{Colour, EncodeError, Encoder};
-use crate::media::settings::{Control, ControlValue};
 use crate::media::{AccessUnit, Bitrate, EncoderTarget, MediaTime, RawFrame, TargetCell};
+use crate::v4l2::Device;
 
 /// How long one call waits for a picture.
 const WAIT: Duration = Duration::from_secs(1);
@@ -38,17 +38,9 @@ pub trait RawSource: Send {
     /// Pictures that were lost, damaged, or replaced by a newer one, since it was opened.
     fn lost(&self) -> u64;
 
-    /// As [`Source::controls`].
-    fn controls(&self) -> Vec<Control> {
-        Vec::new()
-    }
-
-    /// As [`Source::set_control`].
-    ///
-    /// # Errors
-    /// As there.
-    fn set_control(&mut self, name: &str, _value: &ControlValue) -> Result<(), String> {
-        Err(format!("this camera has no controls, so no `{name}`"))
+    /// As [`Source::device`].
+    fn device(&self) -> Option<&Device> {
+        None
     }
 
     /// As [`Source::fps`].
@@ -191,12 +183,8 @@ impl<R: RawSource> Source for EncodedSource<R> {
         self.encoder.forces_key_frames()
     }
 
-    fn controls(&self) -> Vec<Control> {
-        self.raw.controls()
-    }
-
-    fn set_control(&mut self, name: &str, value: &ControlValue) -> Result<(), String> {
-        self.raw.set_control(name, value)
+    fn device(&self) -> Option<&Device> {
+        self.raw.device()
     }
 
     fn fps(&self) -> Option<f64> {

@@ -21,8 +21,8 @@ mod v4l2;
 
 use crate::config;
 use crate::encode::Colour;
-use crate::media::settings::{Control, ControlValue};
-use crate::media::{AccessUnit, EncoderTarget, StreamFormat, TargetCell};
+use crate::media::{AccessUnit, Bitrate, EncoderTarget, StreamFormat, TargetCell};
+use crate::v4l2::Device;
 
 use encoded::{EncodedSource, Wanted, start_encoder};
 use overlay::Overlay;
@@ -61,17 +61,9 @@ pub trait Source: Send {
     /// Whether a key frame comes when asked for. If not, a joiner is given the newest one with all that follows it.
     fn forces_key_frames(&self) -> bool;
 
-    /// What it lets be set by name, and what is set.
-    fn controls(&self) -> Vec<Control> {
-        Vec::new()
-    }
-
-    /// Sets one of [`Source::controls`].
-    ///
-    /// # Errors
-    /// A sentence that says what there is, or what it takes.
-    fn set_control(&mut self, name: &str, _value: &ControlValue) -> Result<(), String> {
-        Err(format!("this camera has no controls, so no `{name}`"))
+    /// The device whose controls can be set by name.
+    fn device(&self) -> Option<&Device> {
+        None
     }
 
     /// Pictures a second, as far as the device says so.
@@ -102,6 +94,8 @@ pub enum CaptureEvent {
     State(CameraState),
     /// Whether no pictures are made from now on because nobody watches.
     Resting(bool),
+    /// Somebody has set another bit rate.
+    Bitrate(Bitrate),
 }
 
 /// How a camera is doing.

@@ -4,11 +4,11 @@
     reason = "the camera's thread reads the clock and sleeps between tries"
 )]
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::adjusted::Adjusted;
+use super::adjusted::adjusted;
+use super::v4l2::controls;
 use super::{CameraState, CaptureError, CaptureEvent, REST, Source, Timeline};
 use crate::config::{self, Idle};
 use crate::media::conform::format_of;
@@ -25,6 +25,8 @@ const RETRY_UNSUPPORTED: Duration = Duration::from_secs(2);
 const LINGER: Duration = Duration::from_secs(10);
 /// How long another size or rate may take until its first picture, before the old one is taken again.
 const ADJUSTING: Duration = Duration::from_secs(8);
+/// From one order to the next. To list a USB camera's controls takes milliseconds, in which no picture is read; everybody may ask.
+const ORDERS_EVERY: Duration = Duration::from_millis(200);
 /// How often a pause looks whether the agent stops.
 const STOP_CHECK: Duration = Duration::from_millis(50);
 
@@ -40,34 +42,25 @@ const STOP_CHECK: Duration = Duration::from_millis(50);
 /// Orders that are left in `targets` are carried out between two pictures. Size and rate make it open the camera anew; what was set
 /// is set again whenever the camera was away.
 pub fn run(camera: &config::Camera, targets: &TargetCell, stop: &AtomicBool, on_event: &mut dyn FnMut(CaptureEvent)) {
-    let mut open = |adjusted: &Adjusted| super::open(&adjusted.apply(camera)?);
-    let configured = Configured {
-        idle: camera.idle,
-        bitrate: camera.bitrate,
-        controls: camera.controls.clone(),
-    };
-    supervise(&mut open, configured, targets, stop, on_event);
+    supervise(&mut super::open, camera, targets, stop, on_event);
 }
 
-type Open<'a> = &'a mut dyn FnMut(&Adjusted) -> Result<Box<dyn Source>, CaptureError>;
+type Opened = Result<Box<dyn Source>, CaptureError>;
 
-/// What the configuration says beside how to open the camera.
-struct Configured {
-    idle: Idle,
-    bitrate: Bitrate,
-    controls: BTreeMap<String, ControlValue>,
-}
-
-fn supervise(open: Open<'_>, configured: Configured, targets: &TargetCell, stop: &AtomicBool, on_event: &mut dyn FnMut(CaptureEvent)) {
+fn supervise(
+    open: &mut dyn FnMut(&config::Camera) -> Opened,
+    configured: &config::Camera,
+    targets: &TargetCell,
+    stop: &AtomicBool,
+    on_event: &mut dyn FnMut(CaptureEvent),
+) {
     let mut camera = Supervised {
         state: CameraState::Starting,
         timeline: Timeline::default(),
         bitrate: None,
-        configured: configured.bitrate,
-        adjusted: Adjusted::default(),
-        controls: configured.controls,
+        camera: configured.clone(),
         adjusting: None,
-        idle: configured.idle,
+        orders_at: Instant::now(),
         wanted_at: Instant::now(),
         resting: false,
         targets,
@@ -76,8 +69,7 @@ fn supervise(open: Open<'_>, configured: Configured, targets: &TargetCell, stop:
     (camera.on_event)(CaptureEvent::State(CameraState::Starting));
     let mut pause = FIRST_RETRY;
     while camera.goes_on(stop) {
-        let adjusted = camera.adjusted;
-        let result = open(&adjusted).and_then(|mut source| camera.play(source.as_mut(), stop, &mut pause));
+        let result = open(&camera.camera).and_then(|mut source| camera.play(source.as_mut(), stop, &mut pause));
         // The device is closed now.
         match result {
             Ok(Played::Unwanted) => {
@@ -113,8 +105,15 @@ enum Played {
 /// A size or rate that was asked for, until its first picture comes.
 struct Adjusting {
     order: Order,
-    before: Adjusted,
+    before: config::Source,
     until: Instant,
+}
+
+fn set_control(source: &dyn Source, name: &str, value: &ControlValue) -> Result<(), String> {
+    let device = source
+        .device()
+        .ok_or_else(|| format!("this camera has no controls, so no `{name}`"))?;
+    controls::set(device, name, value)
 }
 
 /// What outlives a source that fails.
@@ -123,13 +122,11 @@ struct Supervised<'a> {
     timeline: Timeline,
     /// The bit rate that the viewers asked for last.
     bitrate: Option<Bitrate>,
-    /// The bit rate of the configuration.
-    configured: Bitrate,
-    adjusted: Adjusted,
-    /// Controls that were set.
-    controls: BTreeMap<String, ControlValue>,
+    /// Its configuration, with what somebody has set since.
+    camera: config::Camera,
     adjusting: Option<Adjusting>,
-    idle: Idle,
+    /// Not before then is the next order looked at.
+    orders_at: Instant,
     /// When somebody watched, or asked for a picture, for the last time.
     wanted_at: Instant,
     resting: bool,
@@ -140,8 +137,8 @@ struct Supervised<'a> {
 impl Supervised<'_> {
     /// Until the source fails, `stop` is set, or the device shall be closed because nobody watches.
     fn play(&mut self, source: &mut dyn Source, stop: &AtomicBool, pause: &mut Duration) -> Result<Played, CaptureError> {
-        for (name, value) in &self.controls {
-            if let Err(error) = source.set_control(name, value) {
+        for (name, value) in &self.camera.controls {
+            if let Err(error) = set_control(source, name, value) {
                 tracing::warn!(control = name, error, "a setting was not taken again");
             }
         }
@@ -151,16 +148,20 @@ impl Supervised<'_> {
         });
         let mut skipped = 0;
         while self.goes_on(stop) {
-            if let Some(order) = self.targets.next_order()
-                && self.carry_out(order, source)
+            if Instant::now() >= self.orders_at
+                && let Some(order) = self.targets.next_order()
             {
-                return Ok(Played::Adjusted);
+                let reopen = self.carry_out(order, source);
+                self.orders_at = Instant::now() + ORDERS_EVERY;
+                if reopen {
+                    return Ok(Played::Adjusted);
+                }
             }
             if self.is_too_late() {
                 return Err(CaptureError::Lost("no picture came with these settings".into()));
             }
             if self.is_unwanted() {
-                if self.idle == Idle::Close {
+                if self.camera.idle == Idle::Close {
                     return Ok(Played::Unwanted);
                 }
                 if source.rest(self.targets)? {
@@ -197,6 +198,21 @@ impl Supervised<'_> {
 
     /// Does what somebody wants; whether the camera has to be opened anew for it.
     fn carry_out(&mut self, order: Order, source: &mut dyn Source) -> bool {
+        // Before anything is done: what can't be leaves the picture alone.
+        let adjusted = match adjusted(&self.camera, &order.change) {
+            Ok(adjusted) => adjusted,
+            Err(sentence) => {
+                order.answer(Err(SetError::Impossible(sentence)));
+                return false;
+            }
+        };
+        let reopen = adjusted != self.camera;
+        if reopen && self.adjusting.is_some() {
+            order.answer(Err(SetError::Away(
+                "another size or rate is being set; try again in a second".into(),
+            )));
+            return false;
+        }
         let mut done = Vec::new();
         if let Err(sentence) = self.set(&order.change, source, &mut done) {
             let before = if done.is_empty() {
@@ -207,21 +223,11 @@ impl Supervised<'_> {
             order.answer(Err(SetError::Impossible(format!("{sentence}{before}"))));
             return false;
         }
-        let adjusted = Adjusted {
-            size: order.change.size.or(self.adjusted.size),
-            fps: order.change.fps.or(self.adjusted.fps),
-        };
-        if adjusted == self.adjusted || self.adjusting.is_some() {
-            let result = match self.adjusting {
-                Some(_) if adjusted != self.adjusted => {
-                    Err(SetError::Away("another size or rate is being set; try again in a second".into()))
-                }
-                Some(_) | None => Ok(self.settings(source)),
-            };
-            order.answer(result);
+        if !reopen {
+            order.answer(Ok(self.settings(source)));
             return false;
         }
-        let before = std::mem::replace(&mut self.adjusted, adjusted);
+        let before = std::mem::replace(&mut self.camera.source, adjusted.source);
         let until = Instant::now() + ADJUSTING;
         self.adjusting = Some(Adjusting { order, before, until });
         true
@@ -239,12 +245,12 @@ impl Supervised<'_> {
             };
             source.apply(target).map_err(|error| error.to_string())?;
             self.bitrate = Some(bitrate);
-            self.targets.set_bitrate(bitrate);
+            (self.on_event)(CaptureEvent::Bitrate(bitrate));
             done.push("the bit rate".into());
         }
         for (name, value) in &change.controls {
-            source.set_control(name, value)?;
-            self.controls.insert(name.clone(), value.clone());
+            set_control(source, name, value)?;
+            self.camera.controls.insert(name.clone(), value.clone());
             done.push(format!("`{name}`"));
         }
         Ok(())
@@ -260,9 +266,9 @@ impl Supervised<'_> {
         };
         Settings {
             size,
-            fps: source.fps().or(self.adjusted.fps.map(|fps| f64::from(fps.get()))),
-            bitrate: self.bitrate.unwrap_or(self.configured),
-            controls: source.controls(),
+            fps: source.fps(),
+            bitrate: self.bitrate.unwrap_or(self.camera.bitrate),
+            controls: source.device().map(controls::list).unwrap_or_default(),
         }
     }
 
@@ -275,7 +281,7 @@ impl Supervised<'_> {
         let Some(Adjusting { order, before, .. }) = self.adjusting.take() else {
             return false;
         };
-        self.adjusted = before;
+        self.camera.source = before;
         order.answer(Err(SetError::Impossible(format!("{reason}; the old size and rate are kept"))));
         true
     }
@@ -316,7 +322,7 @@ impl Supervised<'_> {
             self.wanted_at = now;
         }
         let live = matches!(self.state, CameraState::Live { .. });
-        self.idle != Idle::Run && live && now.saturating_duration_since(self.wanted_at) >= LINGER
+        self.camera.idle != Idle::Run && live && now.saturating_duration_since(self.wanted_at) >= LINGER
     }
 
     /// Waits until somebody comes.
@@ -403,11 +409,16 @@ mod tests {
         }
     }
 
-    fn configured(idle: Idle) -> Configured {
-        Configured {
-            idle,
+    fn configured(idle: Idle) -> config::Camera {
+        config::Camera {
+            name: "camera".into(),
+            source: config::Source::File {
+                path: "film.h264".into(),
+                fps: None,
+            },
             bitrate: Bitrate::kbps(2500),
-            controls: BTreeMap::new(),
+            idle,
+            controls: std::collections::BTreeMap::new(),
         }
     }
 
@@ -447,7 +458,7 @@ mod tests {
         let applied = Arc::new(std::sync::Mutex::new(Vec::new()));
         let (mut events, mut times) = (Vec::new(), Vec::new());
         let mut scripts = scripts.into_iter();
-        let mut open = |_: &Adjusted| -> Result<Box<dyn Source>, CaptureError> {
+        let mut open = |_: &config::Camera| -> Result<Box<dyn Source>, CaptureError> {
             match scripts.next() {
                 Some(Ok(steps)) => Ok(Box::new(Script {
                     steps: steps.into_iter(),
@@ -461,7 +472,7 @@ mod tests {
                 }
             }
         };
-        supervise(&mut open, configured(Idle::Run), targets, &stop, &mut |event| {
+        supervise(&mut open, &configured(Idle::Run), targets, &stop, &mut |event| {
             events.push(match event {
                 CaptureEvent::Unit(unit) => {
                     times.push(unit.time);
@@ -469,6 +480,7 @@ mod tests {
                 }
                 CaptureEvent::Skipped(pictures) => format!("skipped {pictures}"),
                 CaptureEvent::Resting(resting) => format!("resting {resting}"),
+                CaptureEvent::Bitrate(bitrate) => format!("bit rate {bitrate}"),
                 CaptureEvent::State(CameraState::Starting) => "starting".into(),
                 CaptureEvent::State(CameraState::Live { format, .. }) => format!("live {}", format.width),
                 CaptureEvent::State(CameraState::Lost { reason }) => format!("lost: {reason}"),
@@ -516,12 +528,12 @@ mod tests {
     fn the_thread_that_looks_for_a_camera_gives_signs_of_life() {
         let (targets, stop) = (TargetCell::default(), AtomicBool::new(false));
         let mut ages = Vec::new();
-        let mut open = |_: &Adjusted| -> Result<Box<dyn Source>, CaptureError> {
+        let mut open = |_: &config::Camera| -> Result<Box<dyn Source>, CaptureError> {
             ages.push(targets.alive().expect("a sign of life").elapsed());
             stop.store(ages.len() == 4, Ordering::Relaxed);
             Err(CaptureError::Unsupported("of another kind".into()))
         };
-        supervise(&mut open, configured(Idle::Rest), &targets, &stop, &mut |_| {});
+        supervise(&mut open, &configured(Idle::Rest), &targets, &stop, &mut |_| {});
         // The last one came after three pauses of two seconds.
         assert!(ages.iter().all(|age| *age < Duration::from_secs(1)), "{ages:?}");
     }

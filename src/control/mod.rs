@@ -273,7 +273,7 @@ impl Dispatcher {
             let names: Vec<_> = self.streams().collect();
             RpcError::new(
                 ErrorCode::InvalidParams,
-                format!("this device has no such stream, but {}", names.join(", ")),
+                format!("there is no such stream; this device has: {}", names.join(", ")),
             )
         })
     }
@@ -316,4 +316,19 @@ fn result(value: &impl Serialize) -> Result<Value, RpcError> {
 
 fn done() -> Result<Value, RpcError> {
     Ok(Value::Object(serde_json::Map::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_configuration_knows_which_methods_can_be_allowed_to_everybody() {
+        for (_, name, role) in Method::ALL {
+            let allowed = crate::config::parse(&format!("unsigned.methods = [\"{name}\"]\n"), Path::new("peercam.toml")).is_ok();
+            assert_eq!(allowed, role == Role::Control, "{name}");
+        }
+    }
 }

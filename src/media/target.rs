@@ -141,12 +141,6 @@ impl TargetCell {
         state.bitrate = Some(bitrate);
     }
 
-    /// The bit rate that was asked for last, if any was.
-    #[must_use]
-    pub fn bitrate(&self) -> Option<Bitrate> {
-        self.lock().bitrate
-    }
-
     /// Leaves an order for the camera's thread, and wakes it.
     ///
     /// # Errors

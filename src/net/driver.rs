@@ -196,6 +196,7 @@ impl Driver {
                 Some(Order::Shutdown { reason }) => return Err(reason),
                 Some(Order::Viewer(command)) => changed.extend(self.sessions.command(command, &self.clock)),
                 Some(Order::FormatChanged { stream }) => changed.extend(self.sessions.format_changed(&stream, &self.clock)),
+                Some(Order::TargetChanged { stream, bitrate }) => self.sessions.target_changed(&stream, bitrate),
                 Some(Order::Figures { reply }) => {
                     let figures = Figures {
                         traffic: Traffic {

@@ -102,6 +102,17 @@ impl Drivers {
         self.tell_all(|| Order::FormatChanged { stream: stream.to_owned() })
     }
 
+    /// Tells all that a stream's encoder is asked for another bit rate.
+    ///
+    /// # Errors
+    /// As [`Drivers::send`]; the others are told all the same.
+    pub fn target_changed(&self, stream: &str, bitrate: Bitrate) -> Result<(), RpcError> {
+        self.tell_all(|| Order::TargetChanged {
+            stream: stream.to_owned(),
+            bitrate,
+        })
+    }
+
     /// Closes all sessions with this reason, and ends the threads.
     pub fn shut_down(&self, reason: &str) {
         // One that has ended already is what was wanted.

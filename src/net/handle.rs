@@ -8,6 +8,7 @@ use rustix::fd::OwnedFd;
 use tokio::sync::oneshot;
 
 use super::figures::Figures;
+use crate::media::Bitrate;
 use crate::protocol::{Candidates, Close, ErrorCode, Message, Offer, OfferReply, PeerId, Role, RpcError};
 
 /// Orders that may wait for a driver: it answers in microseconds, so more than this is a flood.
@@ -70,6 +71,8 @@ pub enum Order {
     Viewer(Command),
     /// A stream's format changed: sessions that can't carry it have to be made anew.
     FormatChanged { stream: String },
+    /// A stream's encoder is asked for another bit rate.
+    TargetChanged { stream: String, bitrate: Bitrate },
     /// Somebody wants to know how it goes.
     Figures { reply: oneshot::Sender<Figures> },
     /// Close all sessions with this reason, and end.
@@ -80,7 +83,7 @@ impl Order {
     fn size(&self) -> usize {
         match self {
             Self::Viewer(command) => command.size(),
-            Self::FormatChanged { .. } | Self::Figures { .. } | Self::Shutdown { .. } => 0,
+            Self::FormatChanged { .. } | Self::TargetChanged { .. } | Self::Figures { .. } | Self::Shutdown { .. } => 0,
         }
     }
 }

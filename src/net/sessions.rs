@@ -227,6 +227,18 @@ impl Sessions {
         keys
     }
 
+    /// A stream's encoder is asked for another bit rate: sessions tell it, and new ones start from it.
+    pub fn target_changed(&mut self, stream: &str, bitrate: Bitrate) {
+        for (hub, known) in &mut self.shared.streams {
+            if hub.name() == stream {
+                *known = bitrate;
+            }
+        }
+        for slot in self.slots.values_mut().filter(|slot| slot.hub.name() == stream) {
+            slot.session.set_target(bitrate);
+        }
+    }
+
     /// Runs one session's timers up to `ahead` of now, and gives it the pictures that wait for it.
     pub fn advance(&mut self, key: u64, ahead: Duration, clock: &WallClock) {
         for _ in 0..MAX_STEPS {
@@ -245,9 +257,6 @@ impl Sessions {
                             payloads: picture.payloads(),
                             backlog,
                         };
-                        if let Some(bitrate) = slot.hub.target().bitrate() {
-                            slot.session.set_target(bitrate);
-                        }
                         slot.session.handle(input, now, clock, &mut self.outbox);
                         let stream = self.shared.streams.iter().position(|(hub, _)| Arc::ptr_eq(hub, &slot.hub));
                         let live = subscription.is_live();

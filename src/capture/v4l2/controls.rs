@@ -4,7 +4,7 @@ use crate::media::settings::{Control, ControlKind, ControlValue};
 use crate::v4l2::{Described, Device, Kind};
 
 /// All that the camera lets be set, with what is set now.
-pub(super) fn list(device: &Device) -> Vec<Control> {
+pub(in crate::capture) fn list(device: &Device) -> Vec<Control> {
     device.controls().into_iter().map(|described| control(device, described)).collect()
 }
 
@@ -12,7 +12,7 @@ pub(super) fn list(device: &Device) -> Vec<Control> {
 ///
 /// # Errors
 /// There is none of that name, it does not take the value, or the driver refused; a sentence.
-pub(super) fn set(device: &Device, name: &str, value: &ControlValue) -> Result<(), String> {
+pub(in crate::capture) fn set(device: &Device, name: &str, value: &ControlValue) -> Result<(), String> {
     let all = device.controls();
     let Some(described) = all.iter().find(|described| slug(&described.name) == name) else {
         let names: Vec<_> = all.iter().map(|described| slug(&described.name)).collect();

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::intake::Intake;
-use super::{Opened, SILENCE, WAIT, Wish, controls, failed};
+use super::{Opened, SILENCE, WAIT, Wish, failed};
 use crate::capture::{CaptureError, Source};
-use crate::media::settings::{Control, ControlValue};
 use crate::media::{AccessUnit, Bitrate, EncoderTarget};
 use crate::v4l2::{Device, FourCc, Interest, Queue, Ready, control, wait};
 
@@ -138,12 +137,8 @@ impl Source for H264Camera {
         self.forces_key_frames
     }
 
-    fn controls(&self) -> Vec<Control> {
-        controls::list(&self.device)
-    }
-
-    fn set_control(&mut self, name: &str, value: &ControlValue) -> Result<(), String> {
-        controls::set(&self.device, name, value)
+    fn device(&self) -> Option<&Device> {
+        Some(&self.device)
     }
 
     fn fps(&self) -> Option<f64> {

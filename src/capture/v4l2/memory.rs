@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::raw::Intake;
-use super::{Opened, SILENCE, Wish, controls, failed};
+use super::{Opened, SILENCE, Wish, failed};
 use crate::capture::CaptureError;
 use crate::capture::encoded::{RawSource, Wanted};
 use crate::capture::mjpeg::Decoder;
 use crate::encode::Colour;
 use crate::media::RawFrame;
-use crate::media::settings::{Control, ControlValue};
 use crate::v4l2::{Device, Format, FourCc, Interest, Queue, Ready, Taken, wait};
 
 /// An open, streaming camera.
@@ -181,12 +180,8 @@ impl RawSource for MemoryCamera {
         self.lost + self.intake.lost
     }
 
-    fn controls(&self) -> Vec<Control> {
-        controls::list(&self.device)
-    }
-
-    fn set_control(&mut self, name: &str, value: &ControlValue) -> Result<(), String> {
-        controls::set(&self.device, name, value)
+    fn device(&self) -> Option<&Device> {
+        Some(&self.device)
     }
 
     fn fps(&self) -> Option<f64> {

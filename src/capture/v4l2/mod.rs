@@ -1,6 +1,6 @@
 //! V4L2 cameras: those that deliver H.264, and those whose raw pictures a hardware encoder takes.
 
-mod controls;
+pub(super) mod controls;
 mod h264;
 mod intake;
 mod memory;

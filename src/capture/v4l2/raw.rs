@@ -7,10 +7,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Opened, SILENCE, WAIT, Wish, controls, failed};
+use super::{Opened, SILENCE, WAIT, Wish, failed};
 use crate::capture::{CaptureError, REST, Source, Timeline};
 use crate::encode::m2m::{FoundEncoder, M2mEncoder, M2mError, M2mSettings, picture_bytes};
-use crate::media::settings::{Control, ControlValue};
 use crate::media::{AccessUnit, EncoderTarget, TargetCell};
 use crate::v4l2::{Device, Event, Format, FourCc, Interest, Queue, Ready, Taken, wait};
 
@@ -250,12 +249,8 @@ impl Source for RawCamera {
         self.encoder.forces_key_frames()
     }
 
-    fn controls(&self) -> Vec<Control> {
-        controls::list(&self.device)
-    }
-
-    fn set_control(&mut self, name: &str, value: &ControlValue) -> Result<(), String> {
-        controls::set(&self.device, name, value)
+    fn device(&self) -> Option<&Device> {
+        Some(&self.device)
     }
 
     fn fps(&self) -> Option<f64> {
