@@ -4,11 +4,15 @@
 //! picture costs the publisher the same for one viewer as for a hundred. A subscription that falls more than
 //! [`MAX_LAG`] behind is cleared and goes on at the next key frame.
 
+mod stream;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::media::{AccessUnit, StreamFormat, TargetCell, rtp};
+use crate::media::{AccessUnit, Quality, StreamFormat, TargetCell, rtp};
+
+pub use stream::Stream;
 
 /// How far a viewer may fall behind: what is older would only be shown late.
 pub const MAX_LAG: Duration = Duration::from_millis(250);
@@ -51,9 +55,12 @@ impl Picture {
 /// Tells a driver that there is something new. Must not block.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
-/// The meeting point of one camera and its viewers.
+/// The meeting point of one encoder of a camera, and its viewers.
 pub struct Hub {
     name: String,
+    quality: Quality,
+    /// What this rung is made of: who watches it keeps the camera going.
+    source: Option<Arc<Hub>>,
     target: TargetCell,
     state: Mutex<State>,
 }
@@ -66,6 +73,7 @@ struct State {
     bytes: usize,
     newest_key: Option<u64>,
     format: Option<StreamFormat>,
+    size: Option<(u32, u32)>,
     forces_key_frames: bool,
     trouble: Option<String>,
     subscribers: usize,
@@ -134,6 +142,19 @@ impl Hub {
     pub fn new(name: impl Into<String>) -> Arc<Self> {
         Arc::new(Self {
             name: name.into(),
+            quality: Quality::High,
+            source: None,
+            target: TargetCell::default(),
+            state: Mutex::default(),
+        })
+    }
+
+    /// A hub for the low rung of what `high` shows.
+    fn low(high: &Arc<Self>) -> Arc<Self> {
+        Arc::new(Self {
+            name: high.name.clone(),
+            quality: Quality::Low,
+            source: Some(Arc::clone(high)),
             target: TargetCell::default(),
             state: Mutex::default(),
         })
@@ -143,6 +164,12 @@ impl Hub {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Which of the camera's rungs this is.
+    #[must_use]
+    pub fn quality(&self) -> Quality {
+        self.quality
     }
 
     /// Where viewers leave what they want of the encoder.
@@ -162,13 +189,26 @@ impl Hub {
         self.lock().format
     }
 
+    /// How large its pictures are, in pixels, or would be if somebody watched. `None`: not known yet, or there can be none.
+    #[must_use]
+    pub fn size(&self) -> Option<(u32, u32)> {
+        self.lock().size
+    }
+
+    /// Pictures of this size can be had here from now on; `None`: none at all. What was shown before is not shown any more.
+    pub fn offer(&self, size: Option<(u32, u32)>) {
+        self.forget_pictures();
+        let mut state = self.lock();
+        state.size = size;
+        state.trouble = None;
+    }
+
     /// The camera is live with this format; pictures of an earlier opening are forgotten, since nothing may follow them.
     pub fn set_format(&self, format: StreamFormat, forces_key_frames: bool) {
-        self.forget_pictures();
+        self.offer(Some((format.width, format.height)));
         let mut state = self.lock();
         state.format = Some(format);
         state.forces_key_frames = forces_key_frames;
-        state.trouble = None;
     }
 
     /// The camera is away, for a reason that people understand. Viewers stay, and wait.
@@ -241,6 +281,9 @@ impl Hub {
     pub fn subscribe(self: &Arc<Self>, now: Instant) -> Subscription {
         self.lock().subscribers += 1;
         self.target.come();
+        if let Some(source) = &self.source {
+            source.target.come();
+        }
         let mut subscription = Subscription {
             hub: Arc::clone(self),
             place: Place::Key { from: 0 },
@@ -373,6 +416,9 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.hub.target.leave();
+        if let Some(source) = &self.hub.source {
+            source.target.leave();
+        }
         let mut state = self.hub.lock();
         state.subscribers = state.subscribers.saturating_sub(1);
     }

@@ -53,6 +53,7 @@ fn a_running_session_does_not_notice_that_the_broker_is_away_and_the_agent_is_ba
     });
 
     broker.kill();
+    // The outage itself: so long the session has to do without.
     std::thread::sleep(away());
     broker.run();
     comes_back(&device, broker.address, "broker back");
@@ -110,7 +111,9 @@ fn a_broker_that_comes_back_at_another_address_is_found_by_its_name() {
     first.kill();
     // In place, as the mount is one of this very file.
     fs::write(&file, hosts.replace("127.0.0.1", "127.0.0.2")).expect("a file");
-    std::thread::sleep(away());
+    until("the device has lost its broker", SOON, || {
+        device.process().log().contains("no connection to the broker").then_some(())
+    });
     let mut second = Broker::at(SocketAddr::from(([127, 0, 0, 2], port)));
     second.run();
     comes_back(&device, second.address, "broker back at another address");

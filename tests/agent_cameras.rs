@@ -48,7 +48,8 @@ fn a_viewer_picks_a_camera_by_name_and_one_that_fails_takes_no_other_with_it() {
     let probes = [watch(&["--stream", "small"]), watch(&[])];
     until("both cameras have their viewer", SOON, || {
         let scrape = Scrape::of(page);
-        let viewers = ["card", "yard", "small"].map(|stream| scrape.value(&format!("peercam_viewers{{stream=\"{stream}\"}}")));
+        let viewers =
+            ["card", "yard", "small"].map(|stream| scrape.value(&format!("peercam_viewers{{stream=\"{stream}\",quality=\"high\"}}")));
         (viewers == [1.0, 0.0, 1.0]).then_some(())
     });
     for probe in probes {

@@ -29,11 +29,11 @@ fn device(broker: &Broker, idle: &str) -> (Device, SocketAddr) {
 }
 
 fn pictures(page: SocketAddr) -> f64 {
-    Scrape::of(page).value("peercam_pictures_total{stream=\"card\"}")
+    Scrape::of(page).value("peercam_pictures_total{stream=\"card\",quality=\"high\"}")
 }
 
 fn rests(page: SocketAddr) -> bool {
-    Scrape::of(page).value("peercam_camera_resting{stream=\"card\"}") == 1.0
+    Scrape::of(page).value("peercam_camera_resting{stream=\"card\",quality=\"high\"}") == 1.0
 }
 
 /// Nobody comes; then no pictures are made, and all is well; then somebody comes and sees one at once, again and again.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use common::broker::Broker;
 use common::device::{Device, Settings};
+use common::film::film;
 use common::probe::Probe;
 use serde_json::Value;
 
@@ -34,7 +35,7 @@ fn over_99_percent_of_a_cameras_pictures_come_whole_over_a_path_that_loses_delay
 fn over_99_percent_of_a_film_of_2_and_a_half_mbits_come_whole_over_such_a_path() {
     let broker = Broker::start();
     let mut device = Device::with(settings(&broker));
-    device.configure(&device.playing(&film(2_500_000), &device.config()));
+    device.configure(&device.playing(&film(2_500_000, FPS), &device.config()));
     device.start();
     device.live(&broker);
     let viewer = watch(&broker, &device, 30);
@@ -86,30 +87,4 @@ fn watch(broker: &Broker, device: &Device, seconds: u32) -> Value {
 fn number(viewer: &Value, what: &str) -> f64 {
     let value = viewer.pointer(&format!("/{what}")).and_then(Value::as_f64);
     value.unwrap_or_else(|| panic!("no {what}: {viewer}"))
-}
-
-/// Four seconds of H.264 with one key frame, at so many bits a second. Nobody decodes it: what follows the slice headers is filling.
-fn film(bps: usize) -> Vec<u8> {
-    // x264's, for 320x180.
-    const SPS: &[u8] = &[
-        0x67, 0x64, 0x00, 0x0c, 0xac, 0xb2, 0x02, 0x83, 0x3f, 0x3e, 0x02, 0x20, 0x00, 0x00, 0x03, 0x00, 0x20, 0x00, 0x00, 0x06, 0x41, 0xe2,
-        0x85, 0x49,
-    ];
-    const PPS: &[u8] = &[0x68, 0xeb, 0xc3, 0xcb, 0x22, 0xc0];
-    const KEY: usize = 60_000;
-    let pictures = 4 * FPS;
-    let other = (bps / 8 * 4 - KEY) / (pictures - 1);
-    let mut film = Vec::new();
-    let mut write = |header: &[u8], size: usize| {
-        film.extend_from_slice(&[0, 0, 0, 1]);
-        film.extend_from_slice(header);
-        film.resize(film.len() + size - header.len(), 0x55);
-    };
-    write(SPS, SPS.len());
-    write(PPS, PPS.len());
-    write(&[0x65, 0x88, 0x84], KEY);
-    for _ in 1..pictures {
-        write(&[0x41, 0x9a, 0x11], other);
-    }
-    film
 }

@@ -152,8 +152,12 @@ fn what_it_complains_of_is_what_the_user_reads_and_the_picture_comes_when_there_
     let reason = status["streams"][0]["reason"].as_str().expect("a reason").to_owned();
     assert!(reason.contains("ERROR: *** no cameras available ***"), "{reason}");
     assert!(reason.contains("rpicam-vid-stand-in") && reason.contains("255"), "{reason}");
+    until("it is started again and again", SOON, || (camera.runs().len() > 2).then_some(()));
+    let encoders = |log: &str| log.matches("software encoder started").count();
+    assert_eq!(encoders(&camera.device.process().log()), 0, "an encoder was opened for no camera");
     camera.mode("slow");
     camera.device.live(&broker);
+    assert_eq!(encoders(&camera.device.process().log()), 1, "one encoder, with the first picture");
     assert!(shown(&watch(&broker, camera.device.id(), "2")) > 5);
     // No zombies of the many that have failed.
     assert!(camera.runs().len() > 1);
@@ -278,7 +282,7 @@ fn film() -> Vec<u8> {
 
 /// Of the stream itself, in kilobits a second, over a group of pictures.
 fn kbps(page: SocketAddr) -> f64 {
-    let bytes = || Scrape::of(page).value("peercam_picture_bytes_total{stream=\"card\"}");
+    let bytes = || Scrape::of(page).value("peercam_picture_bytes_total{stream=\"card\",quality=\"high\"}");
     let (before, began) = (bytes(), Instant::now());
     std::thread::sleep(Duration::from_secs(4));
     (bytes() - before) * 8.0 / 1000.0 / began.elapsed().as_secs_f64()
@@ -312,7 +316,7 @@ fn the_encoder_follows_the_bit_rate_that_is_set_while_three_watch() {
     camera.device.live(&broker);
     let probe = Probe::start(broker.address, camera.device.id(), &["--viewers", "3", "--seconds", "25"]);
     until("three watch", SOON, || {
-        (Scrape::of(page).value("peercam_viewers{stream=\"card\"}") == 3.0).then_some(())
+        (Scrape::of(page).value("peercam_viewers{stream=\"card\",quality=\"high\"}") == 3.0).then_some(())
     });
     let mut operator = camera.device.peer(broker.address, "operator");
     let mut rates = Vec::new();

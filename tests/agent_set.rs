@@ -35,7 +35,7 @@ fn bit_rate_size_and_rate_change_while_three_viewers_watch_and_none_is_lost() {
     let url = format!("http://{address}/");
     let probe = Probe::by(&["--http", &url, "--viewers", "3", "--seconds", "20"]);
     until("three watch", SOON, || {
-        (Scrape::of(address).value("peercam_viewers{stream=\"card\"}") == 3.0).then_some(())
+        (Scrape::of(address).value("peercam_viewers{stream=\"card\",quality=\"high\"}") == 3.0).then_some(())
     });
     // The test card needs less than any of these: that the encoder keeps to them is shown in tests/agent_rpicam.rs.
     for (id, bps) in (0..).zip([300_000, 2_000_000]) {

@@ -74,7 +74,7 @@ fn seats_are_those_of_all_threads_together_and_every_seated_viewer_sees_all() {
     );
     until("all seats are taken", SOON, || {
         let scrape = Scrape::of(page);
-        (scrape.value("peercam_viewers{stream=\"card\"}") == 6.0).then_some(())
+        (scrape.value("peercam_viewers{stream=\"card\",quality=\"high\"}") == 6.0).then_some(())
     });
     let report = probe.report(SOON * 2);
     let viewers = report["per_viewer"].as_array().expect("viewers");
@@ -88,7 +88,7 @@ fn seats_are_those_of_all_threads_together_and_every_seated_viewer_sees_all() {
         assert_eq!(viewer["frames_lost"], 0, "{viewer}");
     }
     until("all have left", SOON, || {
-        (Scrape::of(page).value("peercam_viewers{stream=\"card\"}") == 0.0).then_some(())
+        (Scrape::of(page).value("peercam_viewers{stream=\"card\",quality=\"high\"}") == 0.0).then_some(())
     });
     let scrape = Scrape::of(page);
     assert_eq!(scrape.value("peercam_driver_up"), 1.0);

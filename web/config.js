@@ -3,7 +3,7 @@
  * Which device, by which broker: from the URL's fragment, else from `peercam.json` beside the page. Where that names the device and no
  * broker, the page came from the device itself, and speaks to it by HTTP.
  *
- * Fragment keys: `device`, `broker` (ws:// or wss://), `stream` (its name), `playout=smooth`, `policy=relay` (media through a TURN server
+ * Fragment keys: `device`, `broker` (ws:// or wss://), `stream` (its name), `quality=low` (half its size, for narrow paths), `playout=smooth`, `policy=relay` (media through a TURN server
  * only), `stats=1` (statistics open). The fragment never leaves the browser, which is why it is not the query.
  */
 
@@ -14,6 +14,7 @@ import { isDeviceId } from './protocol.js';
  * @property {string} device
  * @property {string | undefined} broker nothing: by HTTP, with the server of this page
  * @property {string | undefined} stream
+ * @property {'high' | 'low'} quality
  * @property {'realtime' | 'smooth'} playout
  * @property {boolean} relayOnly
  * @property {boolean} stats
@@ -48,6 +49,7 @@ export async function readConfig(hash, fetchJson, pageProtocol) {
     device,
     broker: broker ? checkBroker(broker, pageProtocol) : undefined,
     stream: keys.get('stream') || undefined,
+    quality: keys.get('quality') === 'low' ? 'low' : 'high',
     playout: keys.get('playout') === 'smooth' ? 'smooth' : 'realtime',
     relayOnly: keys.get('policy') === 'relay',
     stats: keys.get('stats') === '1',

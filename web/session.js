@@ -37,6 +37,7 @@ export class NoPath extends Error {}
  * @property {Rpc} rpc signaling
  * @property {() => boolean} reachable whether signaling is there now
  * @property {string} [stream]
+ * @property {'high' | 'low'} quality
  * @property {'realtime' | 'smooth'} playout
  * @property {boolean} relayOnly
  * @property {AbortSignal} signal ends the opening and the session
@@ -204,9 +205,9 @@ export class Session {
    * @param {boolean} iceRestart
    */
   async #exchange(pc, iceRestart) {
-    const { rpc, signal, stream, playout } = this.#options;
+    const { rpc, signal, stream, quality, playout } = this.#options;
     await pc.setLocalDescription(await pc.createOffer({ iceRestart }));
-    const offer = { sdp: pc.localDescription?.sdp ?? '', stream, playout, session: iceRestart ? this.id : undefined };
+    const offer = { sdp: pc.localDescription?.sdp ?? '', stream, quality, playout, session: iceRestart ? this.id : undefined };
     const ask = () => {
       const expires_ms = Math.round(this.#stamp.clockMs + (performance.now() - this.#stamp.at) + OFFER_LIFE_MS);
       return rpc.request('session.offer', { ...offer, nonce: this.#stamp.nonce, expires_ms }, { timeoutMs: OFFER_MS, signal });

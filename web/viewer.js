@@ -167,6 +167,7 @@ export class Viewer {
       rpc: this.signaling.rpc,
       reachable: () => this.signaling.connected,
       stream: this.config.stream,
+      quality: this.config.quality,
       playout: this.config.playout,
       relayOnly: this.config.relayOnly,
       signal,

@@ -9,71 +9,139 @@ use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 
 use super::Part;
-use crate::capture::{self, CameraState, CaptureEvent};
+use crate::capture::{self, CameraState, CaptureEvent, Tap};
 use crate::config;
-use crate::hub::Hub;
+use crate::hub::{Hub, Stream};
+use crate::media::Quality;
 use crate::net::Drivers;
 use crate::protocol::{Status, StreamState, StreamStatus};
 
-/// Starts the thread of one camera.
+/// Starts the thread of one camera, and that of its low rung.
 ///
 /// # Errors
 /// The system gives no thread.
 pub(super) fn start(
     camera: config::Camera,
-    hub: Arc<Hub>,
+    stream: Stream,
     drivers: Drivers,
     status: watch::Sender<Status>,
     stop: Arc<AtomicBool>,
     ended: &mpsc::Sender<&'static str>,
 ) -> anyhow::Result<()> {
-    let part = Part("the camera's thread", ended.clone());
-    std::thread::Builder::new()
-        .name(format!("camera {}", camera.name).chars().take(15).collect())
-        .spawn(move || {
+    let tap = Tap::new(Instant::now());
+    if let (Some(bitrate), Some(low)) = (camera.low, stream.low().cloned()) {
+        let part = Part("the thread of a low rung", ended.clone());
+        let (camera, tap, drivers, stop) = (camera.clone(), Arc::clone(&tap), drivers.clone(), Arc::clone(&stop));
+        spawn(format!("low {}", camera.name), move || {
             let _part = part;
-            capture::run(&camera, hub.target(), &stop, &mut |event| match event {
-                CaptureEvent::Unit(unit) => hub.publish(unit, Instant::now()),
-                CaptureEvent::Skipped(pictures) => hub.note_skipped(pictures),
-                CaptureEvent::Resting(resting) => {
-                    tracing::info!(camera = camera.name, resting, "nobody watches, or somebody does again");
-                    hub.rest(resting);
-                }
-                CaptureEvent::Bitrate(bitrate) => {
-                    tracing::info!(camera = camera.name, %bitrate, "somebody has set the bit rate");
-                    if drivers.target_changed(&camera.name, bitrate).is_err() {
-                        tracing::warn!("viewers were not told of the bit rate");
-                    }
-                }
+            capture::run_low(&camera, bitrate, &tap, low.target(), &stop, &mut |event| match event {
+                CaptureEvent::State(CameraState::Starting) => {}
                 CaptureEvent::State(state) => {
-                    tracing::info!(camera = camera.name, ?state, "camera");
-                    follow(&hub, &drivers, &state);
-                    let stream = stream_status(&camera.name, state);
-                    status.send_modify(|status| {
-                        if let Some(known) = status.streams.iter_mut().find(|known| known.name == stream.name) {
-                            *known = stream;
-                        }
-                        status.seq += 1;
-                    });
+                    tracing::info!(camera = camera.name, ?state, "low rung");
+                    follow_rung(&low, &drivers, &state);
                 }
+                event => note(&low, event),
             });
-        })
-        .context("starting the camera's thread")?;
+        })?;
+    }
+    let part = Part("the camera's thread", ended.clone());
+    spawn(format!("camera {}", camera.name), move || {
+        let _part = part;
+        capture::run(&camera, &tap, stream.high.target(), &stop, &mut |event| match event {
+            CaptureEvent::Bitrate(bitrate) => {
+                tracing::info!(camera = camera.name, %bitrate, "somebody has set the bit rate");
+                if drivers.target_changed(&camera.name, bitrate).is_err() {
+                    tracing::warn!("viewers were not told of the bit rate");
+                }
+            }
+            CaptureEvent::State(state) => {
+                tracing::info!(camera = camera.name, ?state, "camera");
+                follow(&stream, &drivers, &state);
+                let stream = stream_status(&camera.name, state);
+                status.send_modify(|status| {
+                    if let Some(known) = status.streams.iter_mut().find(|known| known.name == stream.name) {
+                        *known = stream;
+                    }
+                    status.seq += 1;
+                });
+            }
+            event => note(&stream.high, event),
+        });
+    })
+}
+
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+    let name = name.chars().take(15).collect();
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(run)
+        .context("starting a camera's thread")?;
     Ok(())
 }
 
+/// What concerns the pictures of one rung alone.
+fn note(hub: &Hub, event: CaptureEvent) {
+    match event {
+        CaptureEvent::Unit(unit) => hub.publish(unit, Instant::now()),
+        CaptureEvent::Skipped(pictures) => hub.note_skipped(pictures),
+        CaptureEvent::Resting(resting) => {
+            let camera = hub.name();
+            match hub.quality() {
+                Quality::High => tracing::info!(camera, resting, "nobody watches, or somebody does again"),
+                Quality::Low => tracing::debug!(camera, resting, "nobody watches the low rung, or somebody does again"),
+            }
+            hub.rest(resting);
+        }
+        CaptureEvent::Bitrate(_) | CaptureEvent::State(_) => {}
+    }
+}
+
 /// What a change of the camera means to its viewers.
-fn follow(hub: &Hub, drivers: &Drivers, state: &CameraState) {
+fn follow(stream: &Stream, drivers: &Drivers, state: &CameraState) {
     match state {
         CameraState::Starting => {}
-        CameraState::Live { format, forces_key_frames } => {
-            let changed = hub.format().is_some_and(|known| known != *format);
-            hub.set_format(*format, *forces_key_frames);
-            if changed && drivers.format_changed(hub.name()).is_err() {
-                tracing::warn!("viewers were not told that the stream changed");
+        CameraState::Live { low, .. } => {
+            if let Some(rung) = stream.low() {
+                let changed = rung.size() != *low;
+                rung.offer(*low);
+                if changed {
+                    tell(drivers, stream.name());
+                }
+            }
+            follow_rung(&stream.high, drivers, state);
+        }
+        CameraState::Lost { reason } | CameraState::Unsupported { reason } => {
+            for rung in stream.rungs() {
+                rung.camera_away(reason);
             }
         }
-        CameraState::Lost { reason } | CameraState::Unsupported { reason } => hub.camera_away(reason),
+    }
+}
+
+/// What a change of one encoder means to those who watch what it makes.
+fn follow_rung(hub: &Hub, drivers: &Drivers, state: &CameraState) {
+    match state {
+        CameraState::Starting => {}
+        CameraState::Live {
+            format, forces_key_frames, ..
+        } => {
+            // Who was moved from a rung that failed waits for it.
+            let changed = hub.format().is_some_and(|known| known != *format) || hub.trouble().is_some();
+            hub.set_format(*format, *forces_key_frames);
+            if changed {
+                tell(drivers, hub.name());
+            }
+        }
+        CameraState::Lost { reason } | CameraState::Unsupported { reason } => {
+            hub.camera_away(reason);
+            tell(drivers, hub.name());
+        }
+    }
+}
+
+fn tell(drivers: &Drivers, stream: &str) {
+    if drivers.format_changed(stream).is_err() {
+        tracing::warn!("viewers were not told that the stream changed");
     }
 }
 

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::overlay::Overlay;
+use super::rung::Feed;
 use super::{CaptureError, REST, Source, Timeline};
 use crate::config::EncoderChoice;
 use crate::encode::m2m::{M2mEncoder, M2mError, M2mSettings};
@@ -50,7 +51,7 @@ pub trait RawSource: Send {
 }
 
 /// What an encoder is asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Wanted {
     pub encoder: EncoderChoice,
     /// Pixels; even.
@@ -62,19 +63,18 @@ pub struct Wanted {
     pub bitrate: Bitrate,
     /// From one key frame to the next.
     pub gop: Duration,
-    /// Told to viewers where we encode in software; hardware says what its driver makes of it.
-    #[cfg_attr(
-        not(feature = "software-encoder"),
-        expect(dead_code, reason = "only the encoder in software asks for it")
-    )]
+    /// Told to viewers, as far as the encoder writes it into its stream.
     pub colour: Colour,
 }
 
 /// Raw pictures and their encoder.
 pub struct EncodedSource<R> {
     raw: R,
-    encoder: Box<dyn Encoder>,
+    encoder: Option<Box<dyn Encoder>>,
+    /// What an encoder is asked for that is started with the first picture.
+    late: Option<Wanted>,
     overlay: Option<Overlay>,
+    low: Option<Feed>,
     frame: RawFrame,
     /// Whether `frame` holds a picture that the encoder does not have yet.
     waiting: bool,
@@ -88,13 +88,24 @@ pub struct EncodedSource<R> {
 }
 
 impl<R: RawSource> EncodedSource<R> {
-    /// Joins them; with an overlay, that is written into every picture.
-    pub fn new(raw: R, encoder: Box<dyn Encoder>, overlay: Option<Overlay>) -> Self {
+    /// Joins them; with an overlay, that is written into every picture. Every picture is left for the low rung too.
+    pub fn new(raw: R, encoder: Box<dyn Encoder>, overlay: Option<Overlay>, low: Option<Feed>) -> Self {
+        Self::joined(raw, Some(encoder), None, overlay, low)
+    }
+
+    /// The same where it is known only with the first picture whether there is a camera: no encoder is opened for one that fails.
+    pub fn late(raw: R, wanted: Wanted, overlay: Option<Overlay>, low: Option<Feed>) -> Self {
+        Self::joined(raw, None, Some(wanted), overlay, low)
+    }
+
+    fn joined(raw: R, encoder: Option<Box<dyn Encoder>>, late: Option<Wanted>, overlay: Option<Overlay>, low: Option<Feed>) -> Self {
         let now = Instant::now();
         Self {
             raw,
             encoder,
+            late,
             overlay,
+            low,
             frame: RawFrame {
                 i420: Vec::new(),
                 width: 0,
@@ -111,9 +122,13 @@ impl<R: RawSource> EncodedSource<R> {
         }
     }
 
+    fn left_out(&self) -> u64 {
+        self.encoder.as_ref().map_or(0, |encoder| encoder.skipped())
+    }
+
     /// Whether an access unit may come without another picture.
     fn is_busy(&mut self, now: Instant) -> bool {
-        let done = self.given + self.encoder.skipped();
+        let done = self.given + self.left_out();
         if now.saturating_duration_since(self.moved) >= INSIDE {
             // Hardware does not tell of every picture that it skips.
             self.taken = done;
@@ -129,7 +144,9 @@ impl<R: RawSource> Source for EncodedSource<R> {
             let now = Instant::now();
             let busy = self.is_busy(now);
             let patience = if busy { TURN } else { Duration::ZERO };
-            if let Some(unit) = self.encoder.collect(patience).map_err(failed)? {
+            if let Some(encoder) = &mut self.encoder
+                && let Some(unit) = encoder.collect(patience).map_err(failed)?
+            {
                 self.given += 1;
                 self.moved = now;
                 return Ok(Some(AccessUnit {
@@ -144,17 +161,28 @@ impl<R: RawSource> Source for EncodedSource<R> {
             if left.is_zero() {
                 return Ok(None);
             }
-            if self.raw.next(if busy { Duration::ZERO } else { left }, &mut self.frame)? {
+            let fresh = self.raw.next(if busy { Duration::ZERO } else { left }, &mut self.frame)?;
+            if fresh {
+                if let Some(wanted) = self.late.take() {
+                    self.encoder = Some(start_encoder(&wanted)?);
+                }
                 self.frame.time = self.timeline.stamp(self.frame.captured);
                 if let Some(overlay) = &mut self.overlay {
                     overlay.draw(&mut self.frame, SystemTime::now());
                 }
                 self.dropped += u64::from(std::mem::replace(&mut self.waiting, true));
             }
-            if self.waiting && self.encoder.submit(&self.frame).map_err(failed)? {
+            if self.waiting
+                && let Some(encoder) = &mut self.encoder
+                && encoder.submit(&self.frame).map_err(failed)?
+            {
                 self.waiting = false;
                 self.taken += 1;
                 self.moved = Instant::now();
+            }
+            // While the encoder works on it.
+            if let Some(low) = self.low.as_ref().filter(|_| fresh) {
+                low.leave(&self.frame);
             }
         }
     }
@@ -176,11 +204,16 @@ impl<R: RawSource> Source for EncodedSource<R> {
     }
 
     fn apply(&mut self, target: EncoderTarget) -> Result<(), CaptureError> {
-        self.encoder.apply(target).map_err(failed)
+        if let (Some(wanted), Some(bitrate)) = (&mut self.late, target.bitrate) {
+            wanted.bitrate = bitrate;
+        }
+        self.encoder
+            .as_mut()
+            .map_or(Ok(()), |encoder| encoder.apply(target).map_err(failed))
     }
 
     fn forces_key_frames(&self) -> bool {
-        self.encoder.forces_key_frames()
+        self.encoder.as_ref().is_none_or(|encoder| encoder.forces_key_frames())
     }
 
     fn device(&self) -> Option<&Device> {
@@ -192,7 +225,20 @@ impl<R: RawSource> Source for EncodedSource<R> {
     }
 
     fn skipped(&self) -> u64 {
-        self.raw.lost() + self.dropped + self.encoder.skipped()
+        self.raw.lost() + self.dropped + self.left_out()
+    }
+}
+
+/// Whether there is what [`start_encoder`] would start: without it there is no reason to turn a camera on.
+///
+/// # Errors
+/// There is none; the message says what to do.
+pub fn look_for_encoder(wanted: &Wanted) -> Result<(), CaptureError> {
+    match wanted.encoder {
+        EncoderChoice::M2m => M2mEncoder::find_for_frames().map(drop).map_err(no_hardware),
+        EncoderChoice::Software | EncoderChoice::Auto if cfg!(feature = "software-encoder") => Ok(()),
+        EncoderChoice::Auto if M2mEncoder::find_for_frames().is_ok() => Ok(()),
+        EncoderChoice::Software | EncoderChoice::Auto => software(wanted).map(drop),
     }
 }
 
@@ -207,16 +253,13 @@ pub fn start_encoder(wanted: &Wanted) -> Result<Box<dyn Encoder>, CaptureError> 
             bitrate: wanted.bitrate,
             gop: wanted.gop,
         };
-        M2mEncoder::for_frames(wanted.width, wanted.height, &settings)
+        M2mEncoder::for_frames(wanted.width, wanted.height, wanted.colour, &settings)
     };
     match wanted.encoder {
         EncoderChoice::Software => software(wanted),
         EncoderChoice::M2m => match hardware() {
             Ok(encoder) => Ok(Box::new(encoder)),
-            Err(error @ M2mError::Missing(_)) => Err(CaptureError::Lost(format!(
-                "{error}; or write camera.encoder = \"software\", which takes processor time"
-            ))),
-            Err(error) => Err(failed(error.into())),
+            Err(error) => Err(no_hardware(error)),
         },
         EncoderChoice::Auto => match hardware() {
             Ok(encoder) => Ok(Box::new(encoder)),
@@ -248,6 +291,15 @@ fn software(_wanted: &Wanted) -> Result<Box<dyn Encoder>, CaptureError> {
         "no hardware encoder was found, and this peercam was built without its software encoder; build it with feature `software-encoder`"
             .into(),
     ))
+}
+
+fn no_hardware(error: M2mError) -> CaptureError {
+    match error {
+        M2mError::Missing(_) => CaptureError::Lost(format!(
+            "{error}; or write camera.encoder = \"software\", which takes processor time"
+        )),
+        M2mError::Refused { .. } | M2mError::NotShared(..) | M2mError::Stalled { .. } | M2mError::Unsuitable(..) => failed(error.into()),
+    }
 }
 
 fn failed(error: EncodeError) -> CaptureError {
@@ -360,7 +412,7 @@ mod tests {
             inside: None,
             key: true,
         };
-        EncodedSource::new(raw, Box::new(encoder), None)
+        EncodedSource::new(raw, Box::new(encoder), None, None)
     }
 
     #[test]

@@ -4,6 +4,8 @@ mod adjusted;
 #[cfg(feature = "software-encoder")]
 mod card;
 mod child;
+#[cfg(all(test, feature = "software-encoder"))]
+mod costs;
 pub mod devices;
 mod encoded;
 mod file;
@@ -14,18 +16,22 @@ mod pacer;
 #[cfg(feature = "software-encoder")]
 mod pattern;
 mod rpicam;
+mod rung;
 pub mod stamp;
 mod supervise;
 mod timeline;
 mod v4l2;
+
+use std::sync::Arc;
 
 use crate::config;
 use crate::encode::Colour;
 use crate::media::{AccessUnit, Bitrate, EncoderTarget, StreamFormat, TargetCell};
 use crate::v4l2::Device;
 
-use encoded::{EncodedSource, Wanted, start_encoder};
+use encoded::{EncodedSource, Wanted};
 use overlay::Overlay;
+pub use rung::{Tap, run_low};
 pub use supervise::run;
 use timeline::Timeline;
 
@@ -103,8 +109,12 @@ pub enum CaptureEvent {
 pub enum CameraState {
     /// Being opened; no picture yet.
     Starting,
-    /// Pictures flow.
-    Live { format: StreamFormat, forces_key_frames: bool },
+    /// Pictures flow. Those of a low rung would be so large, in pixels, where there can be one.
+    Live {
+        format: StreamFormat,
+        forces_key_frames: bool,
+        low: Option<(u32, u32)>,
+    },
     /// Gone or silent; it is tried again until it is back. `reason` is a sentence for people.
     Lost { reason: String },
     /// Its stream cannot be shown in a browser. `reason` says what to change.
@@ -122,11 +132,11 @@ pub enum CaptureError {
     Unsupported(String),
 }
 
-/// Opens the source that the configuration names.
+/// Opens the source that the configuration names. Raw pictures that it has are left in `tap`.
 ///
 /// # Errors
 /// It is not there (worth trying again), or cannot be shown in a browser.
-pub fn open(camera: &config::Camera) -> Result<Box<dyn Source>, CaptureError> {
+pub fn open(camera: &config::Camera, tap: &Arc<Tap>) -> Result<Box<dyn Source>, CaptureError> {
     match &camera.source {
         config::Source::V4l2 {
             device,
@@ -142,7 +152,7 @@ pub fn open(camera: &config::Camera) -> Result<Box<dyn Source>, CaptureError> {
                 bitrate: camera.bitrate,
                 encoding: *encoding,
             };
-            v4l2::open(&camera.name, device.as_deref(), &wish)
+            v4l2::open(&camera.name, device.as_deref(), &wish, tap)
         }
         config::Source::Rpicam(rpicam) if rpicam.own_h264 => Ok(Box::new(rpicam::H264Rpicam::open(rpicam, camera.bitrate)?)),
         config::Source::Rpicam(rpicam) => {
@@ -155,17 +165,21 @@ pub fn open(camera: &config::Camera) -> Result<Box<dyn Source>, CaptureError> {
                 gop: rpicam.encoding.gop,
                 colour: Colour::Bt601Full,
             };
-            // The encoder first: without one there is no reason to turn the camera on.
-            let encoder = start_encoder(&wanted)?;
+            encoded::look_for_encoder(&wanted)?;
             let raw = rpicam::RawRpicam::open(rpicam, camera.bitrate)?;
             let overlay = rpicam.encoding.overlay.then(|| Overlay::new(&camera.name));
-            Ok(Box::new(EncodedSource::new(raw, encoder, overlay)))
+            Ok(Box::new(EncodedSource::late(raw, wanted, overlay, Some(tap.feed(&wanted)))))
         }
         config::Source::File { path, fps } => Ok(Box::new(file::FileReplay::open(path, *fps)?)),
         #[cfg(feature = "software-encoder")]
-        config::Source::Pattern { size, fps, gop } => {
-            Ok(Box::new(pattern::Pattern::open(&camera.name, *size, *fps, *gop, camera.bitrate)?))
-        }
+        config::Source::Pattern { size, fps, gop } => Ok(Box::new(pattern::Pattern::open(
+            &camera.name,
+            *size,
+            *fps,
+            *gop,
+            camera.bitrate,
+            tap,
+        )?)),
         #[cfg(not(feature = "software-encoder"))]
         config::Source::Pattern { .. } => Err(CaptureError::Unsupported(
             "this peercam was built without its software encoder, so it has no test pattern; build it with feature `software-encoder`"

@@ -5,12 +5,16 @@
 )]
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::card::Card;
+use super::encoded::Wanted;
 use super::pacer::Pacer;
+use super::rung::{Feed, Tap};
 use super::{CaptureError, REST, Source, Timeline};
-use crate::encode::{EncodeError, Settings, SoftwareEncoder};
+use crate::config::EncoderChoice;
+use crate::encode::{Colour, EncodeError, Settings, SoftwareEncoder};
 use crate::media::annexb::{NalKind, nal_units};
 use crate::media::{AccessUnit, Bitrate, EncoderTarget, TargetCell};
 
@@ -22,6 +26,7 @@ pub struct Pattern {
     timeline: Timeline,
     number: u64,
     fps: u32,
+    low: Feed,
 }
 
 impl Pattern {
@@ -35,6 +40,7 @@ impl Pattern {
         fps: NonZeroU32,
         gop: Duration,
         bitrate: Bitrate,
+        tap: &Arc<Tap>,
     ) -> Result<Self, CaptureError> {
         let (width, height, fps) = (width.get(), height.get(), fps.get());
         if width < 160 || height < 120 || fps > 120 {
@@ -42,6 +48,15 @@ impl Pattern {
                 "the test pattern cannot be {width}x{height} at {fps} pictures a second; choose at least 160x120 and at most 120"
             )));
         }
+        let wanted = Wanted {
+            encoder: EncoderChoice::Software,
+            width,
+            height,
+            fps: f64::from(fps),
+            bitrate,
+            gop,
+            colour: Colour::Bt709,
+        };
         let gop = (gop.as_secs_f64() * f64::from(fps)).round().max(1.0) as u32;
         let settings = Settings {
             width,
@@ -49,7 +64,7 @@ impl Pattern {
             fps,
             bitrate,
             gop,
-            colour: crate::encode::Colour::Bt709,
+            colour: wanted.colour,
         };
         Ok(Self {
             encoder: SoftwareEncoder::new(settings).map_err(refused)?,
@@ -58,6 +73,7 @@ impl Pattern {
             timeline: Timeline::default(),
             number: 0,
             fps,
+            low: tap.feed(&wanted),
         })
     }
 }
@@ -72,6 +88,8 @@ impl Source for Pattern {
         let time = self.timeline.stamp(captured);
         let frame = self.card.draw(self.number, wall, captured, time);
         self.number += 1;
+        // First, so that both are encoded at the same time.
+        self.low.leave(frame);
         let Some(data) = self.encoder.encode(frame).map_err(refused)? else {
             tracing::warn!(skipped = self.encoder.skipped(), "the software encoder skipped a picture");
             return Ok(None);
@@ -132,7 +150,15 @@ mod tests {
     #[test]
     fn at_300_kbit_the_stamp_of_every_decoded_picture_tells_when_it_was_captured() {
         let size = (number(1280), number(720));
-        let mut pattern = Pattern::open("test", size, number(30), Duration::from_secs(4), Bitrate::kbps(300)).expect("a good pattern");
+        let mut pattern = Pattern::open(
+            "test",
+            size,
+            number(30),
+            Duration::from_secs(4),
+            Bitrate::kbps(300),
+            &Tap::new(Instant::now()),
+        )
+        .expect("a good pattern");
         let mut decoder = Decoder::new().expect("a decoder");
         let (begin, mut bytes, mut last) = (Instant::now(), 0, None);
         for n in 0..45u16 {
@@ -184,6 +210,7 @@ mod tests {
             number(30),
             Duration::from_secs(1),
             Bitrate::kbps(300),
+            &Tap::new(Instant::now()),
         )
         .err();
         assert!(error.is_some_and(|error| error.to_string().contains("31x30")));

@@ -4,16 +4,18 @@
     reason = "the camera's thread reads the clock and sleeps between tries"
 )]
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::adjusted::adjusted;
+use super::rung::Tap;
 use super::v4l2::controls;
 use super::{CameraState, CaptureError, CaptureEvent, REST, Source, Timeline};
 use crate::config::{self, Idle};
 use crate::media::conform::format_of;
 use crate::media::settings::{Change, ControlValue, Order, SetError, Settings};
-use crate::media::{AccessUnit, Bitrate, EncoderTarget, StreamFormat, TargetCell};
+use crate::media::{AccessUnit, Bitrate, EncoderTarget, Quality, StreamFormat, TargetCell};
 
 /// The pause before the first try after a failure: a camera whose stream broke off is usually still there.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -41,27 +43,44 @@ const STOP_CHECK: Duration = Duration::from_millis(50);
 ///
 /// Orders that are left in `targets` are carried out between two pictures. Size and rate make it open the camera anew; what was set
 /// is set again whenever the camera was away.
-pub fn run(camera: &config::Camera, targets: &TargetCell, stop: &AtomicBool, on_event: &mut dyn FnMut(CaptureEvent)) {
-    supervise(&mut super::open, camera, targets, stop, on_event);
+///
+/// Raw pictures are left in `tap` for the low rung, while that wants them.
+pub fn run(camera: &config::Camera, tap: &Arc<Tap>, targets: &TargetCell, stop: &AtomicBool, on_event: &mut dyn FnMut(CaptureEvent)) {
+    let kept = Kept {
+        camera,
+        tap,
+        quality: Quality::High,
+    };
+    supervise(&mut |camera| super::open(camera, tap), kept, targets, stop, on_event);
 }
 
 type Opened = Result<Box<dyn Source>, CaptureError>;
 
-fn supervise(
+/// What is kept running.
+#[derive(Clone, Copy)]
+pub(super) struct Kept<'a> {
+    pub camera: &'a config::Camera,
+    pub tap: &'a Tap,
+    /// The high rung is opened at once, so that it is known what can be shown; the low one when somebody wants it.
+    pub quality: Quality,
+}
+
+pub(super) fn supervise(
     open: &mut dyn FnMut(&config::Camera) -> Opened,
-    configured: &config::Camera,
+    kept: Kept<'_>,
     targets: &TargetCell,
     stop: &AtomicBool,
     on_event: &mut dyn FnMut(CaptureEvent),
 ) {
     let mut camera = Supervised {
+        kept,
         state: CameraState::Starting,
-        timeline: Timeline::default(),
+        timeline: Timeline::since(kept.tap.epoch()),
         bitrate: None,
-        camera: configured.clone(),
+        camera: kept.camera.clone(),
         adjusting: None,
         orders_at: Instant::now(),
-        wanted_at: Instant::now(),
+        wanted_at: (kept.quality == Quality::High).then(Instant::now),
         resting: false,
         targets,
         on_event,
@@ -69,14 +88,14 @@ fn supervise(
     (camera.on_event)(CaptureEvent::State(CameraState::Starting));
     let mut pause = FIRST_RETRY;
     while camera.goes_on(stop) {
+        if camera.may_be_closed() {
+            camera.sleep(stop);
+            continue;
+        }
         let result = open(&camera.camera).and_then(|mut source| camera.play(source.as_mut(), stop, &mut pause));
         // The device is closed now.
         match result {
-            Ok(Played::Unwanted) => {
-                camera.sleep(stop);
-                continue;
-            }
-            Ok(Played::Adjusted) => continue,
+            Ok(Played::Unwanted | Played::Adjusted) => continue,
             Err(error) if camera.takes_back(&error.to_string()) => continue,
             Err(CaptureError::Lost(reason)) => camera.enter(CameraState::Lost { reason }),
             Err(CaptureError::Unsupported(reason)) => {
@@ -118,6 +137,7 @@ fn set_control(source: &dyn Source, name: &str, value: &ControlValue) -> Result<
 
 /// What outlives a source that fails.
 struct Supervised<'a> {
+    kept: Kept<'a>,
     state: CameraState,
     timeline: Timeline,
     /// The bit rate that the viewers asked for last.
@@ -128,7 +148,7 @@ struct Supervised<'a> {
     /// Not before then is the next order looked at.
     orders_at: Instant,
     /// When somebody watched, or asked for a picture, for the last time.
-    wanted_at: Instant,
+    wanted_at: Option<Instant>,
     resting: bool,
     targets: &'a TargetCell,
     on_event: &'a mut dyn FnMut(CaptureEvent),
@@ -300,7 +320,15 @@ impl Supervised<'_> {
         if unit.key {
             let format = format_of(&unit.data).map_err(|error| CaptureError::Unsupported(error.to_string()))?;
             if let Some(format) = format {
-                self.enter(CameraState::Live { format, forces_key_frames });
+                let low = match self.kept.quality {
+                    Quality::High => self.kept.tap.size(),
+                    Quality::Low => None,
+                };
+                self.enter(CameraState::Live {
+                    format,
+                    forces_key_frames,
+                    low,
+                });
             }
             self.targets.key_frame_made(Instant::now());
         }
@@ -315,14 +343,19 @@ impl Supervised<'_> {
         !stop.load(Ordering::Relaxed)
     }
 
-    /// Whether nobody needs pictures. What the stream is has to be known before: whoever comes is told at once.
+    /// Whether nobody needs pictures. What the camera shows has to be known before: whoever comes is told at once.
     fn is_unwanted(&mut self) -> bool {
         let now = Instant::now();
         if self.targets.is_wanted() {
-            self.wanted_at = now;
+            self.wanted_at = Some(now);
         }
-        let live = matches!(self.state, CameraState::Live { .. });
-        self.camera.idle != Idle::Run && live && now.saturating_duration_since(self.wanted_at) >= LINGER
+        let known = self.kept.quality == Quality::Low || matches!(self.state, CameraState::Live { .. });
+        let long_ago = self.wanted_at.is_none_or(|at| now.saturating_duration_since(at) >= LINGER);
+        self.camera.idle != Idle::Run && known && long_ago
+    }
+
+    fn may_be_closed(&mut self) -> bool {
+        self.camera.idle == Idle::Close && self.is_unwanted()
     }
 
     /// Waits until somebody comes.
@@ -418,8 +451,24 @@ mod tests {
             },
             bitrate: Bitrate::kbps(2500),
             idle,
+            low: None,
             controls: std::collections::BTreeMap::new(),
         }
+    }
+
+    fn keep(
+        open: &mut dyn FnMut(&config::Camera) -> Opened,
+        idle: Idle,
+        targets: &TargetCell,
+        stop: &AtomicBool,
+        on_event: &mut dyn FnMut(CaptureEvent),
+    ) {
+        let kept = Kept {
+            camera: &configured(idle),
+            tap: &Tap::new(Instant::now()),
+            quality: Quality::High,
+        };
+        supervise(open, kept, targets, stop, on_event);
     }
 
     fn key_frame(width: u32) -> Vec<u8> {
@@ -472,7 +521,7 @@ mod tests {
                 }
             }
         };
-        supervise(&mut open, &configured(Idle::Run), targets, &stop, &mut |event| {
+        keep(&mut open, Idle::Run, targets, &stop, &mut |event| {
             events.push(match event {
                 CaptureEvent::Unit(unit) => {
                     times.push(unit.time);
@@ -533,7 +582,7 @@ mod tests {
             stop.store(ages.len() == 4, Ordering::Relaxed);
             Err(CaptureError::Unsupported("of another kind".into()))
         };
-        supervise(&mut open, &configured(Idle::Rest), &targets, &stop, &mut |_| {});
+        keep(&mut open, Idle::Rest, &targets, &stop, &mut |_| {});
         // The last one came after three pauses of two seconds.
         assert!(ages.iter().all(|age| *age < Duration::from_secs(1)), "{ages:?}");
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::media::MediaTime;
 
-/// Turns moments of capture into media time that always rises, beginning at 0 with the first picture.
+/// Turns moments of capture into media time that always rises.
 #[derive(Debug, Default)]
 pub(super) struct Timeline {
     epoch: Option<Instant>,
@@ -12,6 +12,14 @@ pub(super) struct Timeline {
 }
 
 impl Timeline {
+    /// Media time that is 0 at `epoch`: what has the same epoch gives a picture the same time. Without one it is 0 with the first picture.
+    pub fn since(epoch: Instant) -> Self {
+        Self {
+            epoch: Some(epoch),
+            last: None,
+        }
+    }
+
     /// The media time of a picture captured at `captured`: at least one tick after that of the picture before.
     pub fn stamp(&mut self, captured: Instant) -> MediaTime {
         let epoch = *self.epoch.get_or_insert(captured);

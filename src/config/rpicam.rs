@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use toml::Spanned;
 
+use super::camera_value::Argument;
 use super::error::Fault;
-use super::value::{Argument, Text};
+use super::value::Text;
 
 /// Options of rpicam-vid that are ours, with their short forms: what is given twice, it refuses or takes either.
 const OURS: [(&str, Option<char>, &str); 22] = [

@@ -12,12 +12,13 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use self::nonce::Nonces;
-use crate::hub::Hub;
+use crate::hub::{Hub, Stream};
 use crate::media::settings::Change;
 use crate::net::{Command, Drivers};
 use crate::protocol::{
     CameraGet, CameraSet, Candidates, Close, DeviceInfo, Envelope, ErrorCode, Hello, HelloReply, IceServer, Limits, MAX_MESSAGE_BYTES,
-    Message, Offer, PeerId, Reply, Request, Role, RpcError, StreamInfo, SystemInfo, TransportPolicy, VERSION, params,
+    Message, Offer, PeerId, QualityInfo, Reply, Request, Role, RpcError, SessionQuality, StreamInfo, SystemInfo, TransportPolicy, VERSION,
+    params,
 };
 
 /// Everything a peer can ask for.
@@ -27,6 +28,7 @@ enum Method {
     Offer,
     Candidates,
     Close,
+    Quality,
     /// Answered by the session itself, which alone knows when the request came.
     Clock,
     KeyFrame,
@@ -36,11 +38,12 @@ enum Method {
 }
 
 impl Method {
-    const ALL: [(Self, &'static str, Role); 9] = [
+    const ALL: [(Self, &'static str, Role); 10] = [
         (Self::Hello, "session.hello", Role::View),
         (Self::Offer, "session.offer", Role::View),
         (Self::Candidates, "session.candidates", Role::View),
         (Self::Close, "session.close", Role::View),
+        (Self::Quality, "session.quality", Role::View),
         (Self::Clock, "session.clock", Role::View),
         (Self::KeyFrame, "camera.keyframe", Role::View),
         (Self::Get, "camera.get", Role::View),
@@ -52,7 +55,8 @@ impl Method {
 /// What the device tells its viewers in `hello`.
 pub struct Announcement {
     pub device: DeviceInfo,
-    pub ice_servers: Vec<IceServer>,
+    /// The servers for a viewer who asks now: some passwords are made for each.
+    pub ice_servers: Box<dyn Fn() -> Vec<IceServer> + Send + Sync>,
     pub transport_policy: TransportPolicy,
     pub max_viewers: u32,
     /// Methods of role control that peers may call who have proved nothing: `unsigned.methods`.
@@ -62,7 +66,7 @@ pub struct Announcement {
 /// Carries requests out.
 pub struct Dispatcher {
     announcement: Announcement,
-    streams: Vec<Arc<Hub>>,
+    streams: Vec<Stream>,
     drivers: Drivers,
     nonces: Nonces,
     started: Instant,
@@ -82,7 +86,7 @@ impl Dispatcher {
     ///
     /// # Errors
     /// The system gives no random numbers.
-    pub fn new(announcement: Announcement, streams: Vec<Arc<Hub>>, drivers: Drivers, started: Instant) -> anyhow::Result<Self> {
+    pub fn new(announcement: Announcement, streams: Vec<Stream>, drivers: Drivers, started: Instant) -> anyhow::Result<Self> {
         let nonces = Nonces::new(started)?;
         Ok(Self {
             announcement,
@@ -108,7 +112,7 @@ impl Dispatcher {
 
     /// The names of the device's streams, the first one first.
     pub fn streams(&self) -> impl Iterator<Item = &str> {
-        self.streams.iter().map(|hub| hub.name())
+        self.streams.iter().map(Stream::name)
     }
 
     /// How often each method was called, whichever carrier brought it, by what came of it.
@@ -179,6 +183,7 @@ impl Dispatcher {
                 self.drivers.send(Command::Close { peer: peer.clone(), close })?;
                 done()
             }
+            Method::Quality => self.quality(params(value)?, peer).await,
             Method::Clock => Err(RpcError::new(
                 ErrorCode::Unavailable,
                 "the clock can be asked for over the data channel only",
@@ -210,7 +215,7 @@ impl Dispatcher {
         }
         // The offer follows within milliseconds. Asked for now, the key frame is there when the connection is.
         if let Some(stream) = self.streams.first() {
-            stream.target().request_key_frame();
+            stream.high.target().request_key_frame();
         }
         let announcement = &self.announcement;
         result(&HelloReply {
@@ -219,9 +224,9 @@ impl Dispatcher {
             methods: Method::ALL.iter().map(|(_, name, _)| (*name).to_owned()).collect(),
             nonce: self.nonces.make(peer, now),
             clock_ms: self.clock_ms(now),
-            ice_servers: announcement.ice_servers.clone(),
+            ice_servers: (announcement.ice_servers)(),
             ice_transport_policy: announcement.transport_policy,
-            streams: self.streams.iter().map(|hub| stream_info(hub)).collect(),
+            streams: self.streams.iter().map(stream_info).collect(),
             limits: Limits {
                 viewers: announcement.max_viewers,
                 message_bytes: MAX_MESSAGE_BYTES,
@@ -248,10 +253,17 @@ impl Dispatcher {
             offer,
             reply,
         })?;
-        let answer = answer
-            .await
-            .map_err(|_| RpcError::new(ErrorCode::Unavailable, "the device is shutting down"))?;
-        result(&answer?)
+        answered(answer).await
+    }
+
+    async fn quality(&self, wish: SessionQuality, peer: &PeerId) -> Result<Value, RpcError> {
+        let (reply, answer) = oneshot::channel();
+        self.drivers.send(Command::Quality {
+            peer: peer.clone(),
+            wish,
+            reply,
+        })?;
+        answered(answer).await
     }
 
     fn info(&self, now: Instant) -> Result<Value, RpcError> {
@@ -263,13 +275,13 @@ impl Dispatcher {
         })
     }
 
-    /// The stream of that name, or the first.
+    /// The camera's own rung of the stream of that name, or of the first.
     fn stream(&self, name: Option<&str>) -> Result<&Arc<Hub>, RpcError> {
         let found = match name {
-            Some(name) => self.streams.iter().find(|hub| hub.name() == name),
+            Some(name) => self.streams.iter().find(|stream| stream.name() == name),
             None => self.streams.first(),
         };
-        found.ok_or_else(|| {
+        found.map(|stream| &stream.high).ok_or_else(|| {
             let names: Vec<_> = self.streams().collect();
             RpcError::new(
                 ErrorCode::InvalidParams,
@@ -300,14 +312,31 @@ fn known_calls() -> BTreeMap<Call, u64> {
     fine.chain(refused).map(|call| (call, 0)).collect()
 }
 
-fn stream_info(hub: &Hub) -> StreamInfo {
-    let format = hub.format();
+fn stream_info(stream: &Stream) -> StreamInfo {
+    let format = stream.high.format();
+    let quality = |hub: &Arc<Hub>| {
+        let (width, height) = hub.size()?;
+        Some(QualityInfo {
+            quality: hub.quality(),
+            width,
+            height,
+        })
+    };
     StreamInfo {
-        name: hub.name().to_owned(),
+        name: stream.name().to_owned(),
         width: format.map(|format| format.width),
         height: format.map(|format| format.height),
         profile_level_id: format.map(|format| format.profile_level_hex()),
+        qualities: stream.rungs().filter_map(quality).collect(),
     }
+}
+
+/// What the driver says.
+async fn answered<T: Serialize>(answer: oneshot::Receiver<Result<T, RpcError>>) -> Result<Value, RpcError> {
+    let answer = answer
+        .await
+        .map_err(|_| RpcError::new(ErrorCode::Unavailable, "the device is shutting down"))?;
+    result(&answer?)
 }
 
 fn result(value: &impl Serialize) -> Result<Value, RpcError> {

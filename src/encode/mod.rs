@@ -1,5 +1,6 @@
 //! Raw frames → access units.
 
+mod colour;
 pub mod m2m;
 #[cfg(feature = "software-encoder")]
 mod software;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::media::{EncoderTarget, RawFrame};
 
+pub use colour::Colour;
 #[cfg(feature = "software-encoder")]
 pub use software::{Settings, SoftwareEncoder};
 #[cfg(feature = "software-encoder")]
@@ -50,17 +52,6 @@ pub struct Encoded {
     /// When its picture was captured.
     pub captured: Instant,
     pub key: bool,
-}
-
-/// What the numbers in a raw picture mean: the stream says it, so that viewers see the colours that the camera saw.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Colour {
-    /// ITU-R BT.709, limited range: high-definition video.
-    Bt709,
-    /// ITU-R BT.601, limited range: what USB cameras send where they say nothing else (UVC 1.5, 3.9.2.6), and decoded JPEG.
-    Bt601,
-    /// BT.601 in full range: what rpicam-vid asks libcamera for (`ColorSpace::Sycc`).
-    Bt601Full,
 }
 
 /// Why a picture could not be encoded.

@@ -136,6 +136,7 @@ fn start(settings: &Settings) -> Result<Encoder, EncodeError> {
         .num_threads(1)
         .vui(match settings.colour {
             Colour::Bt709 => VuiConfig::bt709(),
+            Colour::Bt709Full => VuiConfig::bt709().full_range(true),
             Colour::Bt601 => VuiConfig::bt601(),
             Colour::Bt601Full => VuiConfig::bt601().full_range(true),
         });

@@ -2,7 +2,9 @@
 
 pub mod annexb;
 pub mod conform;
+mod quality;
 pub mod rtp;
+pub mod scale;
 pub mod settings;
 pub mod sps;
 mod target;
@@ -11,6 +13,7 @@ mod time;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use quality::Quality;
 pub use target::{EncoderTarget, KeyFrameCounts, KeyFrameGate, TargetCell};
 pub use time::{Bitrate, MediaTime};
 

@@ -9,12 +9,14 @@ mod session;
 mod status;
 mod topic;
 
+pub use crate::media::Quality;
+
 pub use camera::{CameraGet, CameraSet, CameraState};
 pub use error::{ErrorCode, RpcError};
 pub use jsonrpc::{Id, Message, Notification, Reply, Request, params};
 pub use session::{
-    Candidates, Clock, Close, DeviceInfo, Hello, HelloReply, IceServer, Limits, Offer, OfferReply, Playout, SessionStats, StreamInfo,
-    SystemInfo, TransportPolicy,
+    Candidates, Clock, Close, DeviceInfo, Hello, HelloReply, IceServer, Limits, Offer, OfferReply, Playout, QualityInfo, QualityReply,
+    SessionQuality, SessionStats, StreamInfo, SystemInfo, TransportPolicy,
 };
 pub use status::{Status, StreamState, StreamStatus};
 pub use topic::{DeviceId, Door, PeerId, Topics};

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::media::Quality;
+
 /// `session.hello`: the first word of a viewer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,6 +70,19 @@ pub struct StreamInfo {
     /// As in SDP, such as `42e01f`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile_level_id: Option<String>,
+    /// The rungs that it can be had in now, the high one first.
+    #[serde(default)]
+    pub qualities: Vec<QualityInfo>,
+}
+
+/// A rung of a stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QualityInfo {
+    pub quality: Quality,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
 }
 
 /// What the device bears.
@@ -96,6 +111,9 @@ pub struct Offer {
     pub stream: Option<String>,
     #[serde(default)]
     pub playout: Playout,
+    /// The rung to begin with.
+    #[serde(default)]
+    pub quality: Quality,
 }
 
 /// What a viewer prefers.
@@ -114,6 +132,24 @@ pub enum Playout {
 pub struct OfferReply {
     pub session: String,
     pub sdp: String,
+    /// What the viewer is shown; not always what was wished for.
+    #[serde(default)]
+    pub quality: Quality,
+}
+
+/// `session.quality`: another rung of the stream that a session shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionQuality {
+    pub session: String,
+    pub quality: Quality,
+}
+
+/// The reply to [`SessionQuality`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QualityReply {
+    /// What the viewer is shown from its next key frame on; not always what was wished for.
+    pub quality: Quality,
 }
 
 /// `session.candidates`, both ways: trickled ICE candidates. An empty list ends.
@@ -154,6 +190,9 @@ pub struct SessionStats {
     pub target_bps: u64,
     /// Pictures that were dropped for this viewer because its path was full.
     pub dropped: u64,
+    /// The rung that the viewer is shown.
+    #[serde(default)]
+    pub quality: Quality,
 }
 
 /// The result of `system.info`.

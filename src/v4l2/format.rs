@@ -92,6 +92,23 @@ pub struct Colour {
     pub transfer: u32,
 }
 
+impl Colour {
+    /// `space`: standard-definition video (ITU-R BT.601).
+    pub const SMPTE170M: u32 = sys::v4l2_colorspace_V4L2_COLORSPACE_SMPTE170M;
+    /// `space`: high-definition video (ITU-R BT.709).
+    pub const REC709: u32 = sys::v4l2_colorspace_V4L2_COLORSPACE_REC709;
+    /// `space`: digital cinema, whose Y'CbCr is BT.709's.
+    pub const DCI_P3: u32 = sys::v4l2_colorspace_V4L2_COLORSPACE_DCI_P3;
+    /// `space`: sRGB in BT.601's Y'CbCr, full range.
+    pub const JPEG: u32 = sys::v4l2_colorspace_V4L2_COLORSPACE_JPEG;
+    /// `encoding`: BT.709's, whatever the space.
+    pub const ENCODING_709: u32 = sys::v4l2_ycbcr_encoding_V4L2_YCBCR_ENC_709;
+    /// `quantization`: 0 to 255.
+    pub const FULL: u32 = sys::v4l2_quantization_V4L2_QUANTIZATION_FULL_RANGE;
+    /// `quantization`: 16 to 235.
+    pub const LIMITED: u32 = sys::v4l2_quantization_V4L2_QUANTIZATION_LIM_RANGE;
+}
+
 impl Device {
     /// The pixel formats that a queue can carry.
     #[must_use]

@@ -11,7 +11,9 @@ mod device;
 mod event;
 mod format;
 mod layout;
+mod mapping;
 mod queue;
+mod stamp;
 mod wait;
 
 use std::io;
@@ -22,7 +24,8 @@ pub use controls::{Described, Kind};
 pub use device::{Capability, Device, QueueKind, nodes};
 pub use event::Event;
 pub use format::{Colour, Format, FourCc, PlaneFormat, Rates, Size};
-pub use queue::{BufferStamp, Filled, Queue, SharedPlane, Taken};
+pub use queue::{Filled, Queue, SharedPlane, Taken};
+pub use stamp::BufferStamp;
 pub use wait::{Interest, Ready, wait};
 
 /// Runs one ioctl, again if a signal interrupts it.

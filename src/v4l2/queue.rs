@@ -1,42 +1,19 @@
 //! A streaming queue: buffers that pass between us and a driver, of a camera or of either side of an encoder.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the kernel's stamps are compared with the clock they were taken from"
-)]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use rustix::time::{ClockId, clock_gettime};
 use v4l::v4l_sys as sys;
 use v4l::v4l2::vidioc;
 
+use super::mapping::Mapping;
+use super::stamp::{BufferStamp, raw_stamp, stamp};
 use super::{Device, QueueKind, ioctl};
 
 /// The kernel's `VIDEO_MAX_PLANES`.
 const MAX_PLANES: usize = 8;
-
-/// When a buffer was captured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BufferStamp {
-    /// The driver's stamp on the monotonic clock.
-    Monotonic(Instant),
-    /// The driver gave none that can be used: the moment it was dequeued.
-    Dequeued(Instant),
-}
-
-impl BufferStamp {
-    /// The moment, whoever told it.
-    #[must_use]
-    pub fn instant(self) -> Instant {
-        match self {
-            Self::Monotonic(at) | Self::Dequeued(at) => at,
-        }
-    }
-}
 
 /// A buffer that the driver has handed back: filled from a capture queue, emptied from an output queue.
 #[derive(Clone, Copy, Debug)]
@@ -107,9 +84,6 @@ struct Slot {
 }
 
 impl Queue {
-    /// A stamp that is older than this is no capture time.
-    const OLDEST_STAMP: Duration = Duration::from_secs(2);
-
     /// Asks for `count` buffers of the driver's memory (it may give more or fewer) and maps them.
     ///
     /// # Errors
@@ -212,7 +186,7 @@ impl Queue {
             // SAFETY: VIDIOC_EXPBUF reads a v4l2_exportbuffer and fills in its descriptor.
             unsafe { ioctl(self.device.fd(), vidioc::VIDIOC_EXPBUF, &mut raw)? };
             // SAFETY: the kernel has just made this descriptor for us alone.
-            Ok((unsafe { OwnedFd::from_raw_fd(raw.fd) }, mapping.length as u32))
+            Ok((unsafe { OwnedFd::from_raw_fd(raw.fd) }, mapping.length() as u32))
         };
         slot.planes.iter().enumerate().map(export).collect()
     }
@@ -234,7 +208,7 @@ impl Queue {
         let slot = self.slots.get(index as usize).ok_or(io::ErrorKind::InvalidInput)?;
         for ((plane, used), mapping) in planes.0.iter_mut().zip(used).zip(&slot.planes) {
             plane.bytesused = *used;
-            plane.length = mapping.length as u32;
+            plane.length = mapping.length() as u32;
         }
         self.enqueue(index, &mut planes, stamp)
     }
@@ -322,8 +296,8 @@ impl Queue {
         for ((span, mapping), plane) in taken.spans.iter_mut().zip(&slot.planes).zip(&planes.0) {
             // `bytesused` counts from the plane's beginning, what lies before the data included.
             let (end, begin) = (plane.bytesused as usize, plane.data_offset as usize);
-            taken.damaged |= end > mapping.length || begin > end;
-            *span = (begin.min(end).min(mapping.length), end.min(mapping.length));
+            taken.damaged |= end > mapping.length() || begin > end;
+            *span = (begin.min(end).min(mapping.length()), end.min(mapping.length()));
         }
         Ok(Some(taken))
     }
@@ -390,24 +364,12 @@ impl Queue {
             // SAFETY: after VIDIOC_QUERYBUF on a memory-mapped buffer, `offset` is the union's member.
             planes.0[0].m.mem_offset = unsafe { raw.m.offset };
         }
-        let access = if self.kind.is_output() {
-            ProtFlags::READ | ProtFlags::WRITE
-        } else {
-            ProtFlags::READ
-        };
         // SAFETY: `self.device` keeps the descriptor open for as long as this borrow lives.
         let fd = unsafe { BorrowedFd::borrow_raw(self.device.fd()) };
         let map = |plane: &sys::v4l2_plane| {
-            let length = plane.length as usize;
             // SAFETY: after VIDIOC_QUERYBUF on a memory-mapped buffer, `mem_offset` is the union's member.
             let offset = unsafe { plane.m.mem_offset };
-            // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
-            let address = unsafe { mmap(std::ptr::null_mut(), length, access, MapFlags::SHARED, fd, offset.into()) }?;
-            Ok(Mapping {
-                address,
-                length,
-                writable: access.contains(ProtFlags::WRITE),
-            })
+            Mapping::new(fd, offset.into(), plane.length as usize, self.kind.is_output())
         };
         planes.0.iter().take(count).map(map).collect()
     }
@@ -447,7 +409,7 @@ impl Planes {
     }
 }
 
-fn empty_buffer(kind: QueueKind, memory: u32, index: u32) -> sys::v4l2_buffer {
+pub(super) fn empty_buffer(kind: QueueKind, memory: u32, index: u32) -> sys::v4l2_buffer {
     // SAFETY: integers, and a union of integers and a pointer that is only used where it was set; zeros are valid.
     let mut raw: sys::v4l2_buffer = unsafe { std::mem::zeroed() };
     raw.index = index;
@@ -456,101 +418,9 @@ fn empty_buffer(kind: QueueKind, memory: u32, index: u32) -> sys::v4l2_buffer {
     raw
 }
 
-/// A memory plane of one of the driver's buffers in our address space.
-struct Mapping {
-    address: *mut std::ffi::c_void,
-    length: usize,
-    writable: bool,
-}
-
-// SAFETY: the mapping belongs to this value alone, and memory shared with a device is the same from every thread.
-unsafe impl Send for Mapping {}
-
-impl Mapping {
-    /// The plane's bytes. Only called while the driver does not have the buffer, so that it does not write to them.
-    fn bytes(&self) -> &[u8] {
-        if self.length == 0 {
-            return &[];
-        }
-        // SAFETY: `address` is a readable mapping of `length` bytes, which lives until this value is dropped.
-        unsafe { std::slice::from_raw_parts(self.address.cast(), self.length) }
-    }
-
-    /// The same, for writing. Empty where the mapping is for reading only.
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        if self.length == 0 || !self.writable {
-            return &mut [];
-        }
-        // SAFETY: as in `bytes`, writable too, and borrowed exclusively.
-        unsafe { std::slice::from_raw_parts_mut(self.address.cast(), self.length) }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: the mapping was made by `mmap` with this length, and no borrow of it outlives this value.
-        let _ = unsafe { munmap(self.address, self.length) };
-    }
-}
-
-fn raw_stamp(raw: &sys::v4l2_buffer) -> Duration {
-    let seconds = u64::try_from(raw.timestamp.tv_sec).unwrap_or(0);
-    let micros = u64::try_from(raw.timestamp.tv_usec).unwrap_or(0);
-    Duration::from_secs(seconds) + Duration::from_micros(micros)
-}
-
-/// The driver's stamp as an `Instant`, which on Linux counts on the same monotonic clock.
-fn stamp(raw: &sys::v4l2_buffer) -> BufferStamp {
-    let now = Instant::now();
-    let clock = clock_gettime(ClockId::Monotonic);
-    let monotonic = raw.flags & sys::V4L2_BUF_FLAG_TIMESTAMP_MASK == sys::V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC;
-    let nanos = |seconds: i128, nanos: i128| seconds * 1_000_000_000 + nanos;
-    let age =
-        nanos(clock.tv_sec.into(), clock.tv_nsec.into()) - nanos(raw.timestamp.tv_sec.into(), i128::from(raw.timestamp.tv_usec) * 1000);
-    match captured(now, age).filter(|_| monotonic) {
-        Some(captured) => BufferStamp::Monotonic(captured),
-        None => BufferStamp::Dequeued(now),
-    }
-}
-
-/// The moment `age` nanoseconds before `now`, unless that makes no sense for a picture that has just come.
-fn captured(now: Instant, age: i128) -> Option<Instant> {
-    let age = Duration::from_nanos(u64::try_from(age).ok()?);
-    if age > Queue::OLDEST_STAMP { None } else { now.checked_sub(age) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn stamps_on_the_monotonic_clock_become_instants_and_others_are_not_believed() {
-        let mut raw = empty_buffer(QueueKind::Capture, sys::v4l2_memory_V4L2_MEMORY_MMAP, 0);
-        let before = Instant::now();
-        let clock = clock_gettime(ClockId::Monotonic);
-        raw.timestamp.tv_sec = clock.tv_sec as _;
-        raw.timestamp.tv_usec = (clock.tv_nsec / 1000) as _;
-        assert!(
-            matches!(stamp(&raw), BufferStamp::Dequeued(_)),
-            "a stamp of unknown clock was believed"
-        );
-        raw.flags = sys::V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC;
-        let BufferStamp::Monotonic(captured) = stamp(&raw) else {
-            panic!("a monotonic stamp was not believed")
-        };
-        let error = captured.max(before) - captured.min(before);
-        assert!(error < Duration::from_millis(5), "{error:?} off");
-        raw.timestamp.tv_sec -= 3;
-        assert!(
-            matches!(stamp(&raw), BufferStamp::Dequeued(_)),
-            "a picture of three seconds ago has not just come"
-        );
-        raw.timestamp.tv_sec += 5;
-        assert!(
-            matches!(stamp(&raw), BufferStamp::Dequeued(_)),
-            "a picture of the future has not just come"
-        );
-    }
 
     #[test]
     fn what_is_no_video_device_does_not_stream() {

@@ -126,3 +126,35 @@ test('size and rate change, and three pages show the new picture without a new s
     await cleanup.run();
   }
 });
+
+test('one page goes to the low rung and back, three times, and the other notices nothing', async () => {
+  const cleanup = new Cleanup();
+  try {
+    const config = await writeConfig(cleanup, undefined);
+    await startAgent(cleanup, config);
+    const [goes, stays] = await Promise.all(['quality=low', ''].map((hash) => openViewer(browser, `${config.page}#${hash}`)));
+    await Promise.all([goes, stays].map((viewer) => viewer.plays(FIRST_PICTURE_MS)));
+    const identity = () => goes.page.evaluate(() => [window.peercam.session(), window.connections.length]);
+    const before = await identity();
+    assert.equal((await inbound(goes)).frameWidth, 640, 'it begins with the low rung');
+    const { freezeCount } = await inbound(goes);
+    for (const [quality, width] of [['high', 1280], ['low', 640], ['high', 1280], ['low', 640], ['high', 1280], ['low', 640]]) {
+      const reply = await goes.rpc('session.quality', { session: before[0], quality });
+      assert.deepEqual(reply, { quality });
+      const { framesDecoded } = await inbound(goes);
+      await eventually(`the page shows ${quality}, and moves`, 5000, async () => {
+        const now = await inbound(goes);
+        return now.frameWidth === width && now.framesDecoded > framesDecoded + 10;
+      });
+    }
+    const last = await inbound(goes);
+    assert.ok(last.framesReceived - last.framesDecoded <= 2, `every frame is decoded: ${last.framesDecoded} of ${last.framesReceived}`);
+    assert.equal(last.freezeCount, freezeCount, 'no picture freezes');
+    assert.equal((await inbound(stays)).frameWidth, 1280);
+    await goes.screenshot('low');
+    assert.deepEqual(await identity(), before, 'the session and the connection are those of the beginning');
+    for (const viewer of [goes, stays]) assert.deepEqual(viewer.faults, []);
+  } finally {
+    await cleanup.run();
+  }
+});

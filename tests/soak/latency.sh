@@ -20,7 +20,7 @@ cp "$folder/film.h264" "$folder/rpicam.film"
 
 # The smallest bucket's end, in ms, that so much of the pictures do not exceed.
 quantiles() {
-  awk 'BEGIN { n = 0 } /^peercam_picture_latency_seconds_bucket/ { match($0, /le="[^"]*"/); end[n] = substr($0, RSTART + 4, RLENGTH - 5); sum[n++] = $NF }
+  awk 'BEGIN { n = 0 } /^peercam_picture_latency_seconds_bucket.*quality="high"/ { match($0, /le="[^"]*"/); end[n] = substr($0, RSTART + 4, RLENGTH - 5); sum[n++] = $NF }
     END { if (n == 0 || sum[n-1] == 0) { print "no picture was sent" > "/dev/stderr"; exit 1 }
       for (q = 0; q < 2; q++) for (i = 0; i < n; i++) if (sum[i] >= (q ? 0.99 : 0.5) * sum[n-1]) {
         printf "%s | ", (end[i] == "+Inf" ? "above 1000" : end[i] * 1000); break }
@@ -66,7 +66,7 @@ wakes() {
   local found=
   for _ in 1 2 3; do
     for _ in $(seq 300); do
-      curl -fsS "http://127.0.0.1:$port/metrics" | grep -q '^peercam_camera_resting{stream="card"} 1' && break
+      curl -fsS "http://127.0.0.1:$port/metrics" | grep -q '^peercam_camera_resting{stream="card",quality="high"} 1' && break
       sleep 0.1
     done
     watch 2

@@ -67,3 +67,36 @@ latency "raw pictures, encoded in software"
 stop_viewer
 ffmpeg -nostdin -loglevel error -xerror -i /run/saved.h264 -frames:v 20 -f null - > ffmpeg.log 2>&1 || fail "ffmpeg cannot show it: $(<ffmpeg.log)"
 say "the agent's stream from vivid, encoded in software: a viewer got $SAVED bytes, and ffmpeg shows them"
+
+# A second encoder beside the first, for half of each picture, out of the buffers that the first one reads too.
+stop_agent
+modprobe -r vivid vicodec || fail "vivid and vicodec do not unload: somebody still has them open"
+start_vivid 1
+rm /run/saved.h264
+start_agent "$NODE" 'format = "yuyv"' 'size = "640x360"' 'fps = 10' 'bitrate_kbps = 1000' 'encoder = "m2m"'
+started() {
+  grep -c 'hardware encoder started' peercam.log
+}
+[ "$(started)" = 1 ] || fail "$(started) encoders run before anybody wants the low rung"
+grep -q 'hardware encoder started.*shares_memory=true' peercam.log || fail "the pictures are copied: $(grep started peercam.log)"
+start_viewer
+wait_for 60 "pictures of the high rung" saved_more_than 1000000
+peercam-probe --broker tcp://127.0.0.1:1883 --quality low --seconds 600 --json --save /run/low.h264 > low.json 2> low.log &
+LOW=$!
+low_more_than() {
+  kill -0 "$LOW" 2> /dev/null || fail "the low rung's viewer has left: $(grep '"failed"' low.json; tail -n 3 low.log)"
+  [ "$(stat -c %s /run/low.h264 2> /dev/null || echo 0)" -gt "$1" ]
+}
+wait_for 60 "pictures of the low rung" low_more_than 200000
+[ "$(started)" = 2 ] || fail "$(started) encoders run"
+kill -INT "$LOW"
+wait "$LOW" || fail "the low rung's viewer: $(grep '"failed"' low.json; tail -n 3 low.log)"
+stop_viewer
+size() {
+  ffprobe -v error -select_streams v -show_entries stream=width,height -of csv=p=0 "$1"
+}
+[ "$(size /run/saved.h264) $(size /run/low.h264)" = "640,360 320,180" ] ||
+  fail "the rungs are of $(size /run/saved.h264) and $(size /run/low.h264)"
+ffmpeg -nostdin -loglevel error -xerror -i /run/low.h264 -frames:v 5 -f null - > ffmpeg.log 2>&1 || fail "ffmpeg cannot show the low rung: $(<ffmpeg.log)"
+grep -q '"frames_undecodable": *0,' low.json && grep -q '"frames_lost": *0,' low.json || fail "the low rung lost pictures: $(grep frames low.json)"
+say "two encoders of one camera: $(size /run/saved.h264) and $(size /run/low.h264), the second while somebody watched it"

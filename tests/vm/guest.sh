@@ -57,11 +57,11 @@ no_camera() {
   ! find_camera
 }
 
-# start_camera: plugs in a camera that shows the film; sets NODE. `echo unplug >&"$CAMERA"` and `echo plug >&"$CAMERA"` follow.
+# start_camera [FILM [FPS]]: plugs in a camera that shows the film; sets NODE. `echo unplug >&"$CAMERA"` and `echo plug >&"$CAMERA"` follow.
 start_camera() {
   modprobe -a vhci_hcd uvcvideo || fail "the kernel's modules do not load"
   mkfifo /run/camera.in
-  uvcip camera "$FILM" "$FILM_SIZE" "$FILM_FPS" < /run/camera.in > camera.log 2>&1 &
+  uvcip camera "${1:-$FILM}" "$FILM_SIZE" "${2:-$FILM_FPS}" < /run/camera.in > camera.log 2>&1 &
   exec {CAMERA}> /run/camera.in
   echo plug >&"$CAMERA"
   wait_for 60 "camera after it was plugged in" find_camera
@@ -156,7 +156,7 @@ latency() {
   exec {http}<> /dev/tcp/127.0.0.1/8080 || fail "the agent's metrics page cannot be reached"
   printf 'GET /metrics HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n' >&"$http"
   while read -r line; do
-    [[ $line == peercam_picture_latency_seconds_bucket* ]] || continue
+    [[ $line == peercam_picture_latency_seconds_bucket*'quality="high"'* ]] || continue
     line=${line%$'\r'}
     end=${line#*le=\"}
     ends+=("${end%%\"*}")
@@ -202,16 +202,17 @@ saved_more_than() {
   [ "$SAVED" -gt "$1" ]
 }
 
-# scrape FIGURE: its value on the agent's metrics page, without the fraction; 0 where it is not there yet.
+# scrape FIGURE: its value on the agent's metrics page, without the fraction; 0 where it is not there yet. A camera's high rung is told first.
 scrape() {
-  local line value=0 http
+  local line value= http
   exec {http}<> /dev/tcp/127.0.0.1/8080 || fail "the agent's metrics page cannot be reached"
   printf 'GET /metrics HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n' >&"$http"
   while read -r line; do
-    [[ $line != "$1"* ]] || value=${line##* }
+    [[ -n $value || $line != "$1"* ]] || value=${line##* }
   done <&"$http"
   exec {http}>&-
   value=${value%$'\r'}
+  value=${value:-0}
   echo "${value%.*}"
 }
 

@@ -141,8 +141,11 @@ make_initramfs() {
   mv "$VM/initramfs.gz.$$" "$VM/initramfs.gz"
 }
 
-# What the camera shows: H.264 as a camera's encoder makes it, two slices a picture, parameter sets before every key frame.
+# What the cameras show: JPEG pictures, and H.264 as a camera's encoder makes it, two slices a picture, parameter sets before every key frame.
 make_film() {
+  [ -f "$VM/film.mjpeg" ] || ffmpeg -nostdin -loglevel error -y -f lavfi -i "testsrc2=size=$FILM_SIZE:rate=10:duration=2" \
+    -pix_fmt yuvj422p -c:v mjpeg -q:v 5 -f mjpeg "$VM/film.mjpeg.$$"
+  [ -f "$VM/film.mjpeg" ] || mv "$VM/film.mjpeg.$$" "$VM/film.mjpeg"
   [ -f "$VM/film.h264" ] && return
   ffmpeg -nostdin -loglevel error -y -f lavfi -i "testsrc2=size=$FILM_SIZE:rate=$FILM_FPS:duration=$FILM_SECS" \
     -pix_fmt yuv420p -c:v libx264 -preset veryfast -tune zerolatency -profile:v baseline -b:v 1M -g "$FILM_FPS" -keyint_min "$FILM_FPS" \
@@ -152,7 +155,7 @@ make_film() {
 
 # boot TEST: runs a guest test in a machine of its own; its status is the test's.
 boot() {
-  printf '%s=%q\n' TEST "$1" HERE "$HERE" BIN "$BIN" FILM "$VM/film.h264" FILM_SIZE "$FILM_SIZE" FILM_FPS "$FILM_FPS" \
+  printf '%s=%q\n' TEST "$1" HERE "$HERE" BIN "$BIN" FILM "$VM/film.h264" JPEG_FILM "$VM/film.mjpeg" FILM_SIZE "$FILM_SIZE" FILM_FPS "$FILM_FPS" \
     SOAK "${PEERCAM_SOAK:-0}" BACK_WITHIN_MS "$BACK_WITHIN_MS" MODULES "$VM/kernel/lib/modules" BUSYBOX "$BUSYBOX" > "$RUN/env"
   local qemu=(qemu-system-x86_64) status=0
   if [ -x "$VM/qemu/usr/bin/qemu-system-x86_64" ]; then

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Real kernel V4L2 devices for the built binaries: boots a small virtual machine for each guest test and runs it there.
 #
-#   tests/vm/run.sh [TEST...]       all tests, or those named (`picture`, `unplug`, `encoder`, `faults`, `usb`)
+#   tests/vm/run.sh [TEST...]       all tests, or those named (`picture`, `unplug`, `encoder`, `faults`, `usb`, `jpeg`)
 #
 # CARGO_TARGET_DIR says where everything is built (target), PEERCAM_BIN_DIR where peercam, peercam-probe, uvcip and vmcheck are
 # (its debug/). PEERCAM_SOAK=1 plugs the camera 50 times in place of 10.
@@ -15,7 +15,7 @@ TARGET=$(realpath -m "${CARGO_TARGET_DIR:-$REPO/target}")
 VM=$TARGET/vm
 BIN=$(realpath -m "${PEERCAM_BIN_DIR:-$TARGET/debug}")
 TESTS=("$@")
-[ $# -gt 0 ] || TESTS=(picture unplug encoder faults usb)
+[ $# -gt 0 ] || TESTS=(picture unplug encoder faults usb jpeg)
 
 # shellcheck source=tests/vm/machine.sh
 . "$HERE/machine.sh"

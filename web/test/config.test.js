@@ -12,15 +12,15 @@ import { WHOLE, keepInside, zoomAt } from '../zoom.js';
 const nothing = () => Promise.reject(new ConfigError('no file'));
 
 test('the fragment says all, and the file is not asked', async () => {
-  const hash = `#device=cam1&broker=${encodeURIComponent('ws://10.0.0.1:8083/mqtt')}&stream=low&playout=smooth&policy=relay&stats=1`;
+  const hash = `#device=cam1&broker=${encodeURIComponent('ws://10.0.0.1:8083/mqtt')}&stream=yard&quality=low&playout=smooth&policy=relay&stats=1`;
   assert.deepEqual(await readConfig(hash, nothing, 'http:'), {
-    device: 'cam1', broker: 'ws://10.0.0.1:8083/mqtt', stream: 'low', playout: 'smooth', relayOnly: true, stats: true,
+    device: 'cam1', broker: 'ws://10.0.0.1:8083/mqtt', stream: 'yard', quality: 'low', playout: 'smooth', relayOnly: true, stats: true,
   });
 });
 
 test('the file fills what the fragment leaves open', async () => {
   const config = await readConfig('#stats=1', async () => ({ device: 'cam2', broker: 'wss://b/' }), 'https:');
-  assert.deepEqual(config, { device: 'cam2', broker: 'wss://b/', stream: undefined, playout: 'realtime', relayOnly: false, stats: true });
+  assert.deepEqual(config, { device: 'cam2', broker: 'wss://b/', stream: undefined, quality: 'high', playout: 'realtime', relayOnly: false, stats: true });
 });
 
 test('a device that serves the page and names no broker is spoken to by HTTP', async () => {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use peercam::media::Quality;
 
 use crate::network::Weather;
 use crate::thresholds::Thresholds;
@@ -37,6 +38,12 @@ pub struct Args {
     /// The stream's name; the device's first one if left out.
     #[arg(long, value_name = "NAME")]
     pub stream: Option<String>,
+    /// The stream's rung to begin with.
+    #[arg(long, value_enum, default_value_t = QualityChoice::High, conflicts_with = "whep")]
+    pub quality: QualityChoice,
+    /// Go from one rung to the other so often, in milliseconds.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(50..), conflicts_with = "whep")]
+    pub change_quality_ms: Option<u32>,
     /// Viewers at the same time.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub viewers: u16,
@@ -91,6 +98,24 @@ pub struct Args {
     pub weather: Weather,
     #[command(flatten)]
     pub thresholds: Thresholds,
+}
+
+/// A rung of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum QualityChoice {
+    /// What the camera is set to.
+    High,
+    /// Half its width and height, where there is such a rung.
+    Low,
+}
+
+impl From<QualityChoice> for Quality {
+    fn from(choice: QualityChoice) -> Self {
+        match choice {
+            QualityChoice::High => Self::High,
+            QualityChoice::Low => Self::Low,
+        }
+    }
 }
 
 /// Which clock tells when a picture arrived.

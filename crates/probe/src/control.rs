@@ -1,9 +1,10 @@
 //! The viewer's end of the data channel `control`: the clock exchange, and what the device says there.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use peercam::protocol::{Clock, Close, Id, Message, Request, SessionStats};
+use peercam::media::Quality;
+use peercam::protocol::{Clock, Close, Id, Message, QualityReply, Request, SessionQuality, SessionStats};
 use str0m::channel::ChannelId;
 
 use crate::moment::Moment;
@@ -31,8 +32,13 @@ pub struct Control {
     pub stats: Option<SessionStats>,
     /// Errors with which the device answered, the last one.
     pub error: Option<String>,
+    /// The rungs that the device has granted, in order of its replies.
+    pub granted: Vec<Quality>,
     asked: HashMap<u64, Moment>,
+    /// Wishes for a rung that were not answered yet.
+    wished: HashSet<u64>,
     count: u64,
+    clocks: u64,
     next: Option<Instant>,
     writes: VecDeque<String>,
 }
@@ -47,8 +53,11 @@ impl Control {
             open: None,
             stats: None,
             error: None,
+            granted: Vec::new(),
             asked: HashMap::new(),
+            wished: HashSet::new(),
             count: 0,
+            clocks: 0,
             next: None,
             writes: VecDeque::new(),
         }
@@ -86,6 +95,14 @@ impl Control {
         match Message::parse(bytes).ok()? {
             Message::Reply(reply) => {
                 let Some(Id::Number(id)) = reply.id else { return None };
+                if self.wished.remove(&id) {
+                    match reply.result.map(serde_json::from_value::<QualityReply>) {
+                        Ok(Ok(reply)) => self.granted.push(reply.quality),
+                        Ok(Err(error)) => self.error = Some(format!("reading the reply to session.quality: {error}")),
+                        Err(error) => self.error = Some(format!("session.quality was refused: {error}")),
+                    }
+                    return None;
+                }
                 let asked = self.asked.remove(&id)?;
                 match reply.result.map(serde_json::from_value::<Clock>) {
                     Ok(Ok(clock)) => {
@@ -117,14 +134,33 @@ impl Control {
             self.next = None;
             return;
         }
+        let id = self.request("session.clock", serde_json::json!({}));
+        self.asked.insert(id, now);
+        self.clocks += 1;
+        self.next = Some(now.mono + if self.clocks < QUICK.0 { QUICK.1 } else { SLOW });
+    }
+
+    /// Asks for another rung of what `session` shows; nothing before the channel is open.
+    pub fn wish(&mut self, session: &str, quality: Quality) {
+        if self.open.is_none() || self.wished.len() >= UNANSWERED {
+            return;
+        }
+        let wish = SessionQuality {
+            session: session.to_owned(),
+            quality,
+        };
+        let id = self.request("session.quality", serde_json::json!(wish));
+        self.wished.insert(id);
+    }
+
+    fn request(&mut self, method: &str, params: serde_json::Value) -> u64 {
         self.count += 1;
         let request = Message::Request(Request {
             id: Id::Number(self.count),
-            method: "session.clock".to_owned(),
-            params: serde_json::json!({}),
+            method: method.to_owned(),
+            params,
         });
         self.writes.push_back(request.to_json());
-        self.asked.insert(self.count, now);
-        self.next = Some(now.mono + if self.count < QUICK.0 { QUICK.1 } else { SLOW });
+        self.count
     }
 }

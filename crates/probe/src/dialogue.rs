@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use peercam::media::Quality;
 use peercam::protocol::{
     Candidates, Close, ErrorCode, Hello, HelloReply, Id, Message, Offer, OfferReply, Playout, Reply, Request, RpcError, VERSION,
 };
@@ -79,6 +80,7 @@ struct Waiting {
 pub struct Dialogue {
     sdp: String,
     stream: Option<String>,
+    quality: Quality,
     stage: Stage,
     waiting: Option<Waiting>,
     next_id: u64,
@@ -87,11 +89,12 @@ pub struct Dialogue {
 }
 
 impl Dialogue {
-    /// Says hello, and will offer `sdp` for the `stream` of this name, or the device's first one.
-    pub fn new(sdp: String, stream: Option<String>, now: Moment) -> Self {
+    /// Says hello, and will offer `sdp` for this rung of the `stream` of this name, or of the device's first one.
+    pub fn new(sdp: String, stream: Option<String>, quality: Quality, now: Moment) -> Self {
         let mut dialogue = Self {
             sdp,
             stream,
+            quality,
             stage: Stage::Hello,
             waiting: None,
             next_id: 0,
@@ -100,6 +103,14 @@ impl Dialogue {
         };
         dialogue.ask("session.hello", &Hello { version: VERSION }, now);
         dialogue
+    }
+
+    /// The session's id, while there is one.
+    pub fn session(&self) -> Option<&str> {
+        match &self.stage {
+            Stage::Joined { session } => Some(session),
+            Stage::Hello | Stage::Offered { .. } | Stage::Ended => None,
+        }
     }
 
     /// The next message for the device, if any.
@@ -248,6 +259,7 @@ impl Dialogue {
             session: None,
             stream: self.stream.clone(),
             playout: Playout::Realtime,
+            quality: self.quality,
         };
         self.stage = Stage::Offered { hello };
         self.ask("session.offer", &offer, now);

@@ -2,6 +2,7 @@
 //! messages come out.
 
 use hyper::Method;
+use peercam::media::Quality;
 use peercam::protocol::{
     Candidates, DeviceInfo, ErrorCode, HelloReply, Id, Limits, MAX_MESSAGE_BYTES, Message, Offer, OfferReply, Reply, RpcError,
     TransportPolicy, VERSION, params,
@@ -175,7 +176,13 @@ async fn offer(url: &Url, value: serde_json::Value, session: &mut Session) -> Re
     }
     (session.location, session.tag) = (location.clone(), header("etag"));
     let sdp = String::from_utf8_lossy(&answer.body).into_owned();
-    Ok(serde_json::json!(OfferReply { session: location, sdp }))
+    // WHEP knows no rungs.
+    let quality = Quality::High;
+    Ok(serde_json::json!(OfferReply {
+        session: location,
+        sdp,
+        quality
+    }))
 }
 
 async fn candidates(url: &Url, value: serde_json::Value, session: &Session) -> anyhow::Result<()> {

@@ -96,6 +96,8 @@ pub struct ViewerReport {
     pub control_open_ms: Option<f64>,
     pub control_round_trip_ms: Option<Summary>,
     pub control_error: Option<String>,
+    /// The rungs that the device has granted while the session ran.
+    pub qualities: Vec<peercam::media::Quality>,
     /// The device's own last statistics of this session.
     pub session_stats: Option<peercam::protocol::SessionStats>,
 }
@@ -203,6 +205,7 @@ impl Account {
             control_open_ms: between(at.offer, viewer.control.open),
             control_round_trip_ms: viewer.control.round_trip_ms.summary(),
             control_error: viewer.control.error.clone(),
+            qualities: viewer.control.granted.clone(),
             session_stats: viewer.control.stats.clone(),
         };
         Self { report, latency_ms }

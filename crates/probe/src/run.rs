@@ -77,6 +77,8 @@ pub async fn run(args: &Args) -> anyhow::Result<Report> {
             seed: args.seed.wrapping_add((index as u64) << 32),
             wishes: Wishes {
                 stream: args.stream.clone(),
+                quality: args.quality.into(),
+                change_quality_every: args.change_quality_ms.map(|ms| Duration::from_millis(ms.into())),
                 save: save.take(),
                 no_twcc: args.no_twcc,
                 settle: Duration::from_secs_f64(args.settle_seconds),

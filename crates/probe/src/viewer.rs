@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use peercam::media::Quality;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid};
 use str0m::net::{Protocol, Receive, Transmit};
@@ -39,6 +40,10 @@ pub struct Milestones {
 pub struct Wishes {
     /// The stream's name; the device's first one without.
     pub stream: Option<String>,
+    /// The rung to begin with.
+    pub quality: Quality,
+    /// Go to the other rung in this distance.
+    pub change_quality_every: Option<Duration>,
     /// Where the stream is written to.
     pub save: Option<Box<dyn Write>>,
     /// Offer no transport-wide feedback, as viewers that know none.
@@ -76,6 +81,10 @@ pub struct Viewer {
     pli_every: Option<Duration>,
     /// When the next one is due that is asked for without need.
     pli_next: Option<Instant>,
+    /// The rung that was wished for last.
+    quality: Quality,
+    change_quality_every: Option<Duration>,
+    change_quality_next: Option<Instant>,
     /// The connection has ended, as far as it tells itself; the device's own reason is waited for until then.
     hung_up: Option<(Instant, Failure)>,
     transmits: VecDeque<Transmit>,
@@ -122,9 +131,12 @@ impl Viewer {
             pending: Some(pending),
             local: Vec::new(),
             remote: HashMap::new(),
-            dialogue: Dialogue::new(offer.to_sdp_string(), wishes.stream, now),
+            dialogue: Dialogue::new(offer.to_sdp_string(), wishes.stream, wishes.quality, now),
             pli_every: wishes.pli_every,
             pli_next: None,
+            quality: wishes.quality,
+            change_quality_every: wishes.change_quality_every,
+            change_quality_next: None,
             hung_up: None,
             transmits: VecDeque::new(),
         };
@@ -167,6 +179,7 @@ impl Viewer {
             self.end(Some(failure), now);
         }
         self.control.timeout(now);
+        self.change_quality(now);
         self.video.timeout(now);
         self.drain(now);
         self.pester(now);
@@ -180,6 +193,7 @@ impl Viewer {
             self.hung_up.as_ref().map(|(until, _)| *until),
             self.dialogue.deadline(),
             self.pli_next,
+            self.change_quality_next,
         ];
         own.into_iter().flatten().fold(self.rtc_deadline, Instant::min)
     }
@@ -314,6 +328,20 @@ impl Viewer {
         true
     }
 
+    fn change_quality(&mut self, now: Moment) {
+        let Some(due) = self.change_quality_next.take_if(|next| *next <= now.mono) else {
+            return;
+        };
+        self.change_quality_next = self.change_quality_every.map(|every| due + every);
+        self.quality = match self.quality {
+            Quality::High => Quality::Low,
+            Quality::Low => Quality::High,
+        };
+        if let Some(session) = self.dialogue.session() {
+            self.control.wish(session, self.quality);
+        }
+    }
+
     /// Asks for the key frames that nobody needs. The stack sends one with each of its timeouts.
     fn pester(&mut self, now: Moment) {
         while let (Some(every), Some(next)) = (self.pli_every, self.pli_next.take_if(|next| *next <= now.mono)) {
@@ -337,6 +365,7 @@ impl Viewer {
             Event::Connected => {
                 self.milestones.connected = Some(now);
                 self.pli_next = self.pli_every.map(|every| now.mono + every);
+                self.change_quality_next = self.change_quality_every.map(|every| now.mono + every);
             }
             Event::IceConnectionStateChange(IceConnectionState::Disconnected) if self.hung_up.is_none() => {
                 self.end(
@@ -375,7 +404,7 @@ impl Viewer {
         self.failure = failure;
         self.dialogue.end();
         self.video.finish(now);
-        self.pli_next = None;
+        (self.pli_next, self.change_quality_next) = (None, None);
         if self.rtc.close().is_err() {
             self.rtc.disconnect();
         }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::intake::Intake;
-use super::{Opened, SILENCE, WAIT, Wish, failed};
+use super::trouble::{reports_error, silent_for};
+use super::{Opened, WAIT, Wish, failed};
 use crate::capture::{CaptureError, Source};
 use crate::media::{AccessUnit, Bitrate, EncoderTarget};
 use crate::v4l2::{Device, FourCc, Interest, Queue, Ready, control, wait};
@@ -76,12 +77,7 @@ impl Source for H264Camera {
         loop {
             let now = Instant::now();
             self.ask_for_key_frame(now);
-            if now.saturating_duration_since(self.heard) >= SILENCE {
-                let (path, seconds) = (self.device.path().display(), SILENCE.as_secs());
-                return Err(CaptureError::Lost(format!(
-                    "{path} delivers no picture for {seconds} s; it is opened anew"
-                )));
-            }
+            silent_for(self.device.path(), now.saturating_duration_since(self.heard))?;
             let left = until.saturating_duration_since(now);
             let [ready] =
                 wait([(&self.device, Interest::FILLED)], left).map_err(|error| self.lost("waiting for a picture from", &error))?;
@@ -107,12 +103,7 @@ impl Source for H264Camera {
                     }
                 }
                 // An error without a reason would be reported for ever.
-                (None, Ready::Error | Ready::Gone) => {
-                    return Err(CaptureError::Lost(format!(
-                        "{} reports an error; it is opened anew",
-                        self.device.path().display()
-                    )));
-                }
+                (None, Ready::Error | Ready::Gone) => return Err(reports_error(self.device.path())),
                 (None, Ready::Has(_) | Ready::Timeout) => {}
             }
             if Instant::now() >= until {

@@ -2,15 +2,13 @@
 
 use std::time::Instant;
 
-use crate::capture::Timeline;
-use crate::media::AccessUnit;
 use crate::media::conform::{Conformed, Conformer};
+use crate::media::{AccessUnit, MediaTime};
 
 /// What happens to buffers between the driver and the hub; knows no device, so that it can be tried without one.
 #[derive(Default)]
 pub(super) struct Intake {
     pub conformer: Conformer,
-    timeline: Timeline,
     sequence: Option<u32>,
     captured: Option<Instant>,
     pub lost: u64,
@@ -38,7 +36,8 @@ impl Intake {
         self.captured = Some(captured);
         Ok(Some(AccessUnit {
             data: data.into(),
-            time: self.timeline.stamp(captured),
+            // The supervisor gives the stream its time.
+            time: MediaTime::default(),
             captured,
             key,
         }))

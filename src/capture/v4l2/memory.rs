@@ -4,27 +4,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::raw::Intake;
-use super::{Opened, SILENCE, Wish, failed};
+use super::pictures::Pictures;
+use super::trouble::reports_error;
+use super::{Opened, Wish, failed};
 use crate::capture::CaptureError;
 use crate::capture::encoded::{RawSource, Wanted};
 use crate::capture::mjpeg::Decoder;
 use crate::encode::Colour;
 use crate::media::RawFrame;
-use crate::v4l2::{Device, Format, FourCc, Interest, Queue, Ready, Taken, wait};
+use crate::v4l2::{Device, Format, FourCc, Interest, Ready, Taken, wait};
 
 /// An open, streaming camera.
 pub(super) struct MemoryCamera {
-    queue: Queue,
-    device: Arc<Device>,
+    pictures: Pictures,
     format: Format,
     fps: f64,
     decoder: Decoder,
-    intake: Intake,
-    /// Pictures that could not be read, and those that a newer one overtook.
-    lost: u64,
-    /// When something usable came last.
-    heard: Instant,
 }
 
 impl MemoryCamera {
@@ -48,14 +43,10 @@ impl MemoryCamera {
         let (path, size) = (device.path().display(), format.size);
         tracing::info!(device = %path, card = camera.card, format = %fourcc, %size, fps, "camera started");
         Ok(Self {
-            queue,
-            intake: Intake::new(whole(&format)),
-            device,
+            pictures: Pictures::new(queue, device, whole(&format)),
             format,
             fps,
             decoder: Decoder::default(),
-            lost: 0,
-            heard: Instant::now(),
         })
     }
 
@@ -68,42 +59,17 @@ impl MemoryCamera {
             fps: self.fps,
             bitrate: wish.bitrate,
             gop: wish.encoding.gop,
-            colour: Colour::Bt601,
+            colour: match self.format.fourcc {
+                // The decoder makes it so (JFIF), whatever the driver tells of the compressed picture.
+                FourCc::MJPEG => Colour::Bt601,
+                _ => Colour::told_by(self.format.colour),
+            },
         }
-    }
-
-    fn camera_lost(&self, doing: &str, error: &std::io::Error) -> CaptureError {
-        failed(self.device.path(), doing, error)
-    }
-
-    /// The newest whole picture of those that the camera has filled; the others go back.
-    fn newest(&mut self) -> Result<Option<Taken>, CaptureError> {
-        let mut newest: Option<Taken> = None;
-        while let Some(taken) = self.queue.take().map_err(|error| self.camera_lost("reading", &error))? {
-            let useless = if self.intake.take(taken.bytes(), taken.sequence, taken.damaged) {
-                self.heard = Instant::now();
-                let older = newest.replace(taken);
-                self.lost += u64::from(older.is_some());
-                older
-            } else {
-                Some(taken)
-            };
-            if let Some(taken) = useless {
-                self.give_back(&taken)?;
-            }
-        }
-        Ok(newest)
-    }
-
-    fn give_back(&mut self, taken: &Taken) -> Result<(), CaptureError> {
-        self.queue
-            .give(taken.index)
-            .map_err(|error| self.camera_lost("giving a buffer back to", &error))
     }
 
     /// Puts a picture into `frame`; `false` for one that is damaged.
     fn read(&mut self, taken: &Taken, frame: &mut RawFrame) -> bool {
-        let data = self.queue.data(taken, 0);
+        let data = self.pictures.data(taken);
         let (width, height) = (self.format.size.width & !1, self.format.size.height & !1);
         frame.captured = taken.stamp.instant();
         if self.format.fourcc == FourCc::MJPEG {
@@ -124,64 +90,47 @@ impl MemoryCamera {
         frame.height = height;
         unpack(&self.format, data, frame)
     }
-
-    fn is_silent(&self) -> Result<(), CaptureError> {
-        if self.heard.elapsed() < SILENCE {
-            return Ok(());
-        }
-        let (path, seconds) = (self.device.path().display(), SILENCE.as_secs());
-        Err(CaptureError::Lost(format!(
-            "{path} delivers no picture for {seconds} s; it is opened anew"
-        )))
-    }
 }
 
 impl RawSource for MemoryCamera {
     fn next(&mut self, patience: Duration, frame: &mut RawFrame) -> Result<bool, CaptureError> {
         let until = Instant::now() + patience;
         loop {
-            if let Some(taken) = self.newest()? {
+            self.pictures.receive()?;
+            if let Some(taken) = self.pictures.take() {
                 let good = self.read(&taken, frame);
-                self.give_back(&taken)?;
-                self.lost += u64::from(!good);
+                self.pictures.give_back(taken.index)?;
                 if good {
                     return Ok(true);
                 }
+                self.pictures.lose();
             }
-            self.is_silent()?;
+            self.pictures.complain_of_silence()?;
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(false);
             }
-            let [ready] =
-                wait([(&self.device, Interest::FILLED)], left).map_err(|error| self.camera_lost("waiting for a picture from", &error))?;
+            let ready = wait([(self.pictures.device(), Interest::FILLED)], left);
+            let [ready] = ready.map_err(|error| self.pictures.failed("waiting for a picture from", &error))?;
             match ready {
                 Ready::Has(_) => {}
                 Ready::Timeout => return Ok(false),
-                Ready::Error | Ready::Gone => {
-                    let path = self.device.path().display();
-                    return Err(CaptureError::Lost(format!("{path} reports an error; it is opened anew")));
-                }
+                Ready::Error | Ready::Gone => return Err(reports_error(self.pictures.device().path())),
             }
         }
     }
 
     fn discard(&mut self) -> Result<(), CaptureError> {
-        let lost = (self.lost, self.intake.lost);
-        if let Some(taken) = self.newest()? {
-            self.give_back(&taken)?;
-        }
-        // What nobody wanted is not lost.
-        (self.lost, self.intake.lost) = lost;
-        self.is_silent()
+        self.pictures.discard()?;
+        self.pictures.complain_of_silence()
     }
 
     fn lost(&self) -> u64 {
-        self.lost + self.intake.lost
+        self.pictures.lost()
     }
 
     fn device(&self) -> Option<&Device> {
-        Some(&self.device)
+        Some(self.pictures.device())
     }
 
     fn fps(&self) -> Option<f64> {
@@ -198,7 +147,7 @@ fn whole(format: &Format) -> usize {
 }
 
 /// Takes a raw picture into planar 4:2:0; `false` if it is shorter than its format says, or of a layout that is not known here.
-fn unpack(format: &Format, data: &[u8], frame: &mut RawFrame) -> bool {
+pub(super) fn unpack(format: &Format, data: &[u8], frame: &mut RawFrame) -> bool {
     let (w, h) = (frame.width as usize, frame.height as usize);
     let Some(stride) = format.planes.first().map(|plane| plane.stride as usize) else {
         return false;

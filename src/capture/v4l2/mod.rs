@@ -1,9 +1,12 @@
 //! V4L2 cameras: those that deliver H.264, and those whose raw pictures a hardware encoder takes.
 
+#[cfg(all(test, feature = "software-encoder"))]
+mod colours;
 pub(super) mod controls;
 mod h264;
 mod intake;
 mod memory;
+mod pictures;
 mod raw;
 mod trouble;
 
@@ -12,7 +15,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{CaptureError, EncodedSource, Overlay, Source, devices, start_encoder};
+use super::encoded::start_encoder;
+use super::{CaptureError, EncodedSource, Overlay, Source, Tap, devices};
 use crate::config::{CameraFormat, EncoderChoice, Encoding};
 use crate::encode::m2m::{self, FoundEncoder};
 use crate::media::Bitrate;
@@ -53,11 +57,12 @@ pub struct Wish {
     pub encoding: Encoding,
 }
 
-/// Opens the camera at `path`, or the first that can be used, those with H.264 before others, and starts it. `name` is for the overlay.
+/// Opens the camera at `path`, or the first that can be used, those with H.264 before others, and starts it. `name` is for the overlay;
+/// what comes raw is left in `tap` too.
 ///
 /// # Errors
 /// It is not there, not ours to open, busy, or nothing can be made of its formats; the message says what to do.
-pub fn open(name: &str, path: Option<&Path>, wish: &Wish) -> Result<Box<dyn Source>, CaptureError> {
+pub fn open(name: &str, path: Option<&Path>, wish: &Wish, tap: &Arc<Tap>) -> Result<Box<dyn Source>, CaptureError> {
     let (camera, plan) = match path {
         Some(path) => {
             let camera = Opened::open(path)?;
@@ -78,11 +83,12 @@ pub fn open(name: &str, path: Option<&Path>, wish: &Wish) -> Result<Box<dyn Sour
         }
         Plan::Fetched(format) => {
             let raw = MemoryCamera::start(camera, format, wish)?;
-            let encoder = start_encoder(&raw.wanted(wish))?;
+            let wanted = raw.wanted(wish);
+            let encoder = start_encoder(&wanted)?;
             let overlay = wish.encoding.overlay.then(|| Overlay::new(name));
-            Ok(Box::new(EncodedSource::new(raw, encoder, overlay)))
+            Ok(Box::new(EncodedSource::new(raw, encoder, overlay, Some(tap.feed(&wanted)))))
         }
-        Plan::Raw(encoder, format) => Ok(Box::new(RawCamera::start(camera, &encoder, format, wish)?)),
+        Plan::Raw(encoder, format) => Ok(Box::new(RawCamera::start(camera, &encoder, format, wish, tap)?)),
     }
 }
 
@@ -337,7 +343,7 @@ mod tests {
     fn errors_name_the_device_and_what_to_do() {
         let wish = wish(CameraFormat::Auto);
         let open = |path: &str| {
-            open("camera", Some(Path::new(path)), &wish)
+            open("camera", Some(Path::new(path)), &wish, &Tap::new(std::time::Instant::now()))
                 .err()
                 .map(|error| error.to_string())
                 .unwrap_or_default()

@@ -7,40 +7,33 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Opened, SILENCE, WAIT, Wish, failed};
-use crate::capture::{CaptureError, REST, Source, Timeline};
+use super::memory::unpack;
+use super::pictures::Pictures;
+use super::trouble::reports_error;
+use super::{Opened, WAIT, Wish, failed};
+use crate::capture::encoded::Wanted;
+use crate::capture::rung::{Feed, Tap};
+use crate::capture::{CaptureError, REST, Source};
+use crate::encode::Colour;
 use crate::encode::m2m::{FoundEncoder, M2mEncoder, M2mError, M2mSettings, picture_bytes};
-use crate::media::{AccessUnit, EncoderTarget, TargetCell};
-use crate::v4l2::{Device, Event, Format, FourCc, Interest, Queue, Ready, Taken, wait};
+use crate::media::{AccessUnit, EncoderTarget, MediaTime, RawFrame, TargetCell};
+use crate::v4l2::{Device, Event, Format, FourCc, Interest, Ready, Taken, wait};
 
 const BUFFERS_TO_SHARE: u32 = 3;
 
 /// An open, streaming camera with its encoder.
 pub(super) struct RawCamera {
-    /// Before the camera's queue: an encoder that reads the camera's memory is stopped first.
+    /// Before the camera's pictures: an encoder that reads the camera's memory is stopped first.
     encoder: M2mEncoder,
-    queue: Queue,
-    device: Arc<Device>,
+    pictures: Pictures,
     format: Format,
     found: FoundEncoder,
     settings: M2mSettings,
-    /// The newest picture that the encoder does not have yet.
-    next: Option<Taken>,
-    intake: Intake,
-    /// When something usable came last.
-    heard: Instant,
-    timeline: Timeline,
     /// Whether the driver tells that the picture which it receives has changed.
     tells_changes: bool,
-}
-
-/// What is known of the pictures that came; knows no device, so that it can be tried without one.
-#[derive(Default)]
-pub(super) struct Intake {
-    /// Bytes of a whole picture.
-    whole: usize,
-    sequence: Option<u32>,
-    pub lost: u64,
+    low: Feed,
+    /// The picture that is left for the low rung, unpacked.
+    unpacked: RawFrame,
 }
 
 impl RawCamera {
@@ -48,7 +41,7 @@ impl RawCamera {
     ///
     /// # Errors
     /// One of them is busy, gone, or failed; the message says what to do.
-    pub fn start(camera: Opened, found: &FoundEncoder, fourcc: FourCc, wish: &Wish) -> Result<Self, CaptureError> {
+    pub fn start(camera: Opened, found: &FoundEncoder, fourcc: FourCc, wish: &Wish, tap: &Arc<Tap>) -> Result<Self, CaptureError> {
         let format = camera.set_up(fourcc, wish)?;
         let settings = M2mSettings {
             fps: camera.rate(),
@@ -68,67 +61,74 @@ impl RawCamera {
             device = %device.path().display(), card = camera.card, format = %fourcc, size = %format.size, fps = settings.fps,
             "camera started"
         );
+        let (width, height) = (format.size.width & !1, format.size.height & !1);
+        let wanted = Wanted {
+            encoder: wish.encoding.encoder,
+            width,
+            height,
+            fps: settings.fps,
+            bitrate: wish.bitrate,
+            gop: settings.gop,
+            colour: Colour::told_by(format.colour),
+        };
         Ok(Self {
             encoder,
-            queue,
-            device,
-            intake: Intake::new(picture_bytes(&format)),
+            pictures: Pictures::new(queue, device, picture_bytes(&format)),
             format,
             found: found.clone(),
             settings,
-            next: None,
-            heard: Instant::now(),
-            timeline: Timeline::default(),
             tells_changes,
+            low: tap.feed(&wanted),
+            unpacked: RawFrame {
+                i420: Vec::new(),
+                width,
+                height,
+                time: MediaTime::default(),
+                captured: Instant::now(),
+            },
         })
-    }
-
-    /// Takes what the camera has filled; keeps the newest.
-    fn receive(&mut self) -> Result<bool, CaptureError> {
-        let mut any = false;
-        while let Some(taken) = self.queue.take().map_err(|error| self.camera_lost("reading", &error))? {
-            any = true;
-            let useless = if self.intake.take(taken.bytes(), taken.sequence, taken.damaged) {
-                self.heard = Instant::now();
-                let older = self.next.replace(taken);
-                self.intake.lost += u64::from(older.is_some());
-                older
-            } else {
-                Some(taken)
-            };
-            if let Some(taken) = useless {
-                self.give_back(taken.index)?;
-            }
-        }
-        Ok(any)
     }
 
     /// Gives the encoder the newest picture, if it has room.
     fn submit(&mut self) -> Result<bool, CaptureError> {
         while let Some(index) = self.encoder.returned().map_err(lost)? {
             if self.encoder.shares_memory() {
-                self.give_back(index)?;
+                self.pictures.give_back(index)?;
             }
         }
         if self.encoder.busy() {
             return Ok(false);
         }
-        let Some(taken) = self.next.take() else { return Ok(false) };
+        let Some(taken) = self.pictures.take() else { return Ok(false) };
         let captured = taken.stamp.instant();
         if self.encoder.shares_memory() {
             match self.encoder.submit_shared(&taken) {
-                Ok(()) => return Ok(true),
+                Ok(()) => {
+                    // The encoder only reads it too.
+                    self.leave_for_low(&taken);
+                    return Ok(true);
+                }
                 Err(error @ M2mError::NotShared(..)) => self.copy_from_now_on(&error)?,
                 Err(error) => return Err(lost(error)),
             }
         }
         let submitted = self
             .encoder
-            .submit_copy(self.queue.data(&taken, 0), &self.format, captured)
+            .submit_copy(self.pictures.data(&taken), &self.format, captured)
             .map_err(lost)?;
-        self.intake.lost += u64::from(!submitted);
-        self.give_back(taken.index)?;
+        if !submitted {
+            self.pictures.lose();
+        }
+        self.leave_for_low(&taken);
+        self.pictures.give_back(taken.index)?;
         Ok(true)
+    }
+
+    fn leave_for_low(&mut self, taken: &Taken) {
+        if self.low.is_wanted() && unpack(&self.format, self.pictures.data(taken), &mut self.unpacked) {
+            self.unpacked.captured = taken.stamp.instant();
+            self.low.leave(&self.unpacked);
+        }
     }
 
     /// Memory that two drivers agree on can still be out of an encoder's reach (not contiguous, too high): that shows only when it
@@ -139,26 +139,6 @@ impl RawCamera {
         Ok(())
     }
 
-    fn give_back(&mut self, index: u32) -> Result<(), CaptureError> {
-        self.queue
-            .give(index)
-            .map_err(|error| self.camera_lost("giving a buffer back to", &error))
-    }
-
-    fn camera_lost(&self, doing: &str, error: &std::io::Error) -> CaptureError {
-        failed(self.device.path(), doing, error)
-    }
-
-    fn complain_of_silence(&self) -> Result<(), CaptureError> {
-        if self.heard.elapsed() < SILENCE {
-            return Ok(());
-        }
-        let (path, seconds) = (self.device.path().display(), SILENCE.as_secs());
-        Err(CaptureError::Lost(format!(
-            "{path} delivers no picture for {seconds} s; it is opened anew"
-        )))
-    }
-
     /// Waits for either side, at most until `until`.
     fn wait_for_either(&mut self, until: Instant) -> Result<bool, CaptureError> {
         let interest = Interest {
@@ -166,8 +146,11 @@ impl RawCamera {
             ..Interest::FILLED
         };
         let left = until.saturating_duration_since(Instant::now());
-        let ready = wait([(&self.device, interest), (self.encoder.device(), M2mEncoder::INTEREST)], left);
-        let [camera, encoder] = ready.map_err(|error| self.camera_lost("waiting for a picture from", &error))?;
+        let ready = wait(
+            [(self.pictures.device(), interest), (self.encoder.device(), M2mEncoder::INTEREST)],
+            left,
+        );
+        let [camera, encoder] = ready.map_err(|error| self.pictures.failed("waiting for a picture from", &error))?;
         if encoder == Ready::Error || encoder == Ready::Gone {
             return Err(CaptureError::Lost(format!(
                 "the encoder {} reports an error; it is opened anew",
@@ -178,22 +161,20 @@ impl RawCamera {
             Ready::Has(has) if has.event => self.look_at_events().map(|()| true),
             Ready::Has(_) | Ready::Timeout => Ok(camera != Ready::Timeout || encoder != Ready::Timeout),
             // Reading says which error it is; one without a reason would be reported for ever.
-            Ready::Error | Ready::Gone => match self.receive()? {
+            Ready::Error | Ready::Gone => match self.pictures.receive()? {
                 true => Ok(true),
-                false => Err(CaptureError::Lost(format!(
-                    "{} reports an error; it is opened anew",
-                    self.device.path().display()
-                ))),
+                false => Err(reports_error(self.pictures.device().path())),
             },
         }
     }
 
     fn look_at_events(&self) -> Result<(), CaptureError> {
-        let event = self.device.next_event().map_err(|error| self.camera_lost("reading", &error))?;
+        let device = self.pictures.device();
+        let event = device.next_event().map_err(|error| self.pictures.failed("reading", &error))?;
         if event == Some(Event::SourceChange) {
             return Err(CaptureError::Lost(format!(
                 "what {} receives has changed; it is opened anew",
-                self.device.path().display()
+                device.path().display()
             )));
         }
         Ok(())
@@ -206,17 +187,18 @@ impl Source for RawCamera {
         loop {
             if let Some(unit) = self.encoder.unit().map_err(lost)? {
                 return Ok(Some(AccessUnit {
-                    time: self.timeline.stamp(unit.captured),
                     data: unit.data,
+                    // The supervisor gives the stream its time.
+                    time: MediaTime::default(),
                     captured: unit.captured,
                     key: unit.key,
                 }));
             }
-            let received = self.receive()?;
+            let received = self.pictures.receive()?;
             if self.submit()? || received {
                 continue;
             }
-            self.complain_of_silence()?;
+            self.pictures.complain_of_silence()?;
             if Instant::now() >= until || !self.wait_for_either(until)? {
                 return Ok(None);
             }
@@ -228,14 +210,11 @@ impl Source for RawCamera {
         while self.encoder.unit().map_err(lost)?.is_some() {}
         while let Some(index) = self.encoder.returned().map_err(lost)? {
             if self.encoder.shares_memory() {
-                self.give_back(index)?;
+                self.pictures.give_back(index)?;
             }
         }
-        if let Some(unseen) = self.next.take() {
-            self.give_back(unseen.index)?;
-        }
-        self.receive()?;
-        self.complain_of_silence()?;
+        self.pictures.discard()?;
+        self.pictures.complain_of_silence()?;
         self.wait_for_either(Instant::now() + REST)?;
         Ok(true)
     }
@@ -250,7 +229,7 @@ impl Source for RawCamera {
     }
 
     fn device(&self) -> Option<&Device> {
-        Some(&self.device)
+        Some(self.pictures.device())
     }
 
     fn fps(&self) -> Option<f64> {
@@ -258,28 +237,7 @@ impl Source for RawCamera {
     }
 
     fn skipped(&self) -> u64 {
-        self.intake.lost + self.encoder.skipped()
-    }
-}
-
-impl Intake {
-    /// For pictures of at least so many bytes.
-    pub fn new(whole: usize) -> Self {
-        Self { whole, ..Self::default() }
-    }
-
-    /// Whether a buffer holds a picture; counts what was lost or damaged.
-    pub fn take(&mut self, bytes: usize, sequence: u32, damaged: bool) -> bool {
-        let gap = self.sequence.map_or(0, |last| sequence.wrapping_sub(last).wrapping_sub(1));
-        self.sequence = Some(sequence);
-        // A sequence that goes back or stays is a driver that counts nothing: its numbers say nothing about losses.
-        let gap = if gap > u32::MAX / 2 { 0 } else { gap };
-        let damaged = damaged || bytes < self.whole;
-        if gap > 0 || damaged {
-            self.lost += u64::from(gap) + u64::from(damaged);
-            tracing::debug!(sequence, gap, damaged, bytes, lost = self.lost, "pictures lost");
-        }
-        !damaged
+        self.pictures.lost() + self.encoder.skipped()
     }
 }
 
@@ -289,32 +247,5 @@ fn lost(error: M2mError) -> CaptureError {
         M2mError::Missing(_) | M2mError::Refused { .. } | M2mError::NotShared(..) | M2mError::Stalled { .. } => {
             CaptureError::Lost(error.to_string())
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn damaged_short_and_missing_pictures_are_counted_and_none_of_them_is_encoded() {
-        let mut intake = Intake::new(1000);
-        let taken: Vec<bool> = [
-            (1000, 7, false),
-            (1000, 8, true),
-            (999, 9, false),
-            (1024, 12, false),
-            (0, 13, false),
-        ]
-        .into_iter()
-        .map(|(bytes, sequence, damaged)| intake.take(bytes, sequence, damaged))
-        .collect();
-        assert_eq!(taken, [true, false, false, true, false]);
-        assert_eq!(intake.lost, 1 + 1 + 2 + 1);
-        assert!(
-            intake.take(1000, 13, false) && intake.take(1000, 0, false),
-            "a driver that counts nothing"
-        );
-        assert_eq!(intake.lost, 5);
     }
 }

@@ -2,7 +2,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use super::SILENCE;
 use crate::capture::CaptureError;
 
 /// The error of something done to a device, with what to do about it.
@@ -19,6 +21,22 @@ pub(super) fn failed(path: &Path, doing: &str, error: &io::Error) -> CaptureErro
         _ => String::new(),
     };
     CaptureError::Lost(format!("{doing} {}: {error}{help}", path.display()))
+}
+
+/// An error, if a camera has delivered nothing usable for so long that it has stalled.
+pub(super) fn silent_for(path: &Path, silence: Duration) -> Result<(), CaptureError> {
+    if silence < SILENCE {
+        return Ok(());
+    }
+    let (path, seconds) = (path.display(), SILENCE.as_secs());
+    Err(CaptureError::Lost(format!(
+        "{path} delivers no picture for {seconds} s; it is opened anew"
+    )))
+}
+
+/// The error of a device that reports one without a reason, which it would do for ever.
+pub(super) fn reports_error(path: &Path) -> CaptureError {
+    CaptureError::Lost(format!("{} reports an error; it is opened anew", path.display()))
 }
 
 fn busy(path: &Path) -> String {
@@ -54,7 +72,7 @@ fn holders(path: &Path) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
 
@@ -66,6 +84,16 @@ mod tests {
             &io::Error::from_raw_os_error(rustix::io::Errno::ACCESS.raw_os_error()),
         );
         assert!(error.to_string().contains("group `video`"), "{error}");
+    }
+
+    #[test]
+    fn a_camera_is_silent_only_after_a_while() {
+        let after = |silence| silent_for(Path::new("/dev/video0"), silence).err().map(|error| error.to_string());
+        assert_eq!(after(SILENCE - Duration::from_millis(1)), None);
+        assert_eq!(
+            after(SILENCE).as_deref(),
+            Some("/dev/video0 delivers no picture for 3 s; it is opened anew")
+        );
     }
 
     #[test]

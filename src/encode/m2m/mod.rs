@@ -4,6 +4,8 @@
 //! left alone, one a picture: the Pi's encoder stalls with several above 1280 pixels (raspberrypi/firmware#1114).
 #![expect(clippy::disallowed_methods, reason = "the camera's thread reads the clock")]
 
+mod controls;
+mod error;
 mod find;
 mod pixels;
 mod watch;
@@ -14,11 +16,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{EncodeError, Encoded, Encoder};
-use crate::media::conform::{Conformed, Conformer, Unsuitable};
+use super::{Colour, EncodeError, Encoded, Encoder};
+use crate::media::conform::{Conformed, Conformer};
 use crate::media::{Bitrate, EncoderTarget, RawFrame};
 use crate::v4l2::{Device, Event, Format, FourCc, Interest, PlaneFormat, Queue, QueueKind, Ready, SharedPlane, Size, Taken, control, wait};
 
+use controls::{set_bitrate, set_up};
+pub use error::M2mError;
+use error::refused;
 pub use find::{FoundEncoder, find, find_all};
 pub use pixels::picture_bytes;
 use watch::{Stamps, Watch};
@@ -29,38 +34,8 @@ const INSIDE: u32 = 1;
 const CODED_BUFFERS: u32 = 4;
 /// The least room for an access unit: a key frame of a small picture can be larger than the picture's share.
 const LEAST_CODED_BYTES: u32 = 512 * 1024;
-/// The Pi's encoder stalls below about 100 kbit/s (raspberrypi/rpicam-apps#664).
-const LEAST_BITRATE: Bitrate = Bitrate::kbps(150);
 /// How long stopping waits for pictures that are inside.
 const DRAIN: Duration = Duration::from_millis(300);
-/// The Pi's driver; see [`set_up`].
-const PI: &str = "bcm2835-codec";
-
-/// Why a hardware encoder does not work.
-#[derive(Debug, thiserror::Error)]
-pub enum M2mError {
-    /// There is none, or none that takes the picture.
-    #[error("no hardware encoder found that takes {0}; `peercam devices` lists what is there")]
-    Missing(String),
-    /// It does not do what was asked.
-    #[error("{doing} {path}: {error}{help}")]
-    Refused {
-        doing: &'static str,
-        path: PathBuf,
-        error: io::Error,
-        help: &'static str,
-    },
-    /// Its memory cannot be what a camera has filled: copying helps.
-    #[error("{0} cannot use the camera's memory: {1}")]
-    NotShared(PathBuf, io::Error),
-    /// It takes pictures and gives nothing.
-    #[error("{path} has encoded nothing for {seconds} s while pictures went in; it is opened anew")]
-    Stalled { path: PathBuf, seconds: u64 },
-    /// What it makes cannot be sent.
-    #[error("{0}: {1}")]
-    Unsuitable(PathBuf, Unsuitable),
-}
-
 /// What an encoder is asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct M2mSettings {
@@ -149,9 +124,21 @@ impl M2mEncoder {
     ///
     /// # Errors
     /// There is none, or as [`M2mEncoder::open`].
-    pub fn for_frames(width: u32, height: u32, settings: &M2mSettings) -> Result<Self, M2mError> {
-        let (found, fourcc) = find(&[FourCc::YUV420, FourCc::NV12]).ok_or_else(|| M2mError::Missing("planar 4:2:0".into()))?;
-        Self::open(&found, &Format::new(fourcc, Size { width, height }), None, settings)
+    pub fn for_frames(width: u32, height: u32, colour: Colour, settings: &M2mSettings) -> Result<Self, M2mError> {
+        let (found, fourcc) = Self::find_for_frames()?;
+        let format = Format {
+            colour: colour.into(),
+            ..Format::new(fourcc, Size { width, height })
+        };
+        Self::open(&found, &format, None, settings)
+    }
+
+    /// The first device that takes pictures from our memory, and as what; keeps none open.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn find_for_frames() -> Result<(FoundEncoder, FourCc), M2mError> {
+        find(&[FourCc::YUV420, FourCc::NV12]).ok_or_else(|| M2mError::Missing("planar 4:2:0".into()))
     }
 
     /// Whether it reads the camera's own buffers.
@@ -472,107 +459,4 @@ fn input_queue(
     let own = Queue::mapped(Arc::clone(device), kind, INSIDE + 1);
     let own = own.map_err(|error| refused("asking for memory of", device.path().to_owned(), error))?;
     Ok((own, None))
-}
-
-/// Sets what WebRTC needs, where the encoder has a control for it. What it lacks, the stream itself will show.
-fn set_up(device: &Device, driver: &str, size: Size, settings: &M2mSettings) {
-    let pictures = (settings.fps * settings.gop.as_secs_f64()).round().max(1.0) as i64;
-    let set = |id: u32, value: i64| {
-        let Some(found) = device.control(id) else { return };
-        if let Err(error) = device.set_control(id, found.nearest(value)) {
-            tracing::warn!(encoder = %device.path().display(), control = format!("{id:#x}"), value, %error, "the encoder refused a setting");
-        }
-    };
-    // After some 20,000 pictures with repeated headers the Pi's encoder has no place for more of them, and takes pictures but gives
-    // none back (raspberrypi/linux#4520); the conformer repeats them anyway.
-    set(control::REPEAT_HEADERS, i64::from(driver != PI));
-    set(control::B_FRAMES, 0);
-    set(control::GOP_SIZE, pictures);
-    set(control::I_PERIOD, pictures);
-    let menu = |id: u32, entries: &[u32]| {
-        if let Some(entry) = entries.iter().find(|entry| device.offers(id, **entry)) {
-            set(id, i64::from(*entry));
-        }
-    };
-    menu(control::HEADER_MODE, &[1]);
-    menu(control::SLICE_MODE, &[0]);
-    // Constrained Baseline is what every browser takes; then Baseline, Main, High.
-    menu(control::PROFILE, &[1, 0, 2, 4]);
-    let levels: Vec<u32> = (level(size, settings.fps)..=HIGHEST_LEVEL).collect();
-    menu(control::LEVEL, &levels);
-    if let Err(error) = set_bitrate(device, settings.bitrate) {
-        tracing::warn!(encoder = %device.path().display(), bitrate = %settings.bitrate, %error, "the encoder refused the bit rate");
-    }
-}
-
-fn set_bitrate(device: &Device, bitrate: Bitrate) -> io::Result<()> {
-    match device.control(control::BITRATE) {
-        Some(found) => {
-            let bits = i64::try_from(bitrate.max(LEAST_BITRATE).as_bps()).unwrap_or(i64::MAX);
-            device.set_control(control::BITRATE, found.nearest(bits))
-        }
-        None => Ok(()),
-    }
-}
-
-/// The kernel's menu entry of level 5.1.
-const HIGHEST_LEVEL: u32 = 15;
-
-/// The kernel's menu entry of the lowest level from 3.1 on that such pictures fit (ITU-T H.264, table A-1); 3.1 is what WebRTC
-/// promises everybody takes.
-fn level(size: Size, fps: f64) -> u32 {
-    /// Entry; macroblocks of a picture; macroblocks a second.
-    const LEVELS: [(u32, u32, u32); 6] = [
-        (9, 3_600, 108_000),
-        (10, 5_120, 216_000),
-        (11, 8_192, 245_760),
-        (13, 8_704, 522_240),
-        (14, 22_080, 589_824),
-        (HIGHEST_LEVEL, 36_864, 983_040),
-    ];
-    let picture = size.width.div_ceil(16) * size.height.div_ceil(16);
-    let second = f64::from(picture) * fps;
-    let fits = LEVELS
-        .iter()
-        .find(|(_, most, a_second)| picture <= *most && second <= f64::from(*a_second));
-    fits.map_or(HIGHEST_LEVEL, |(entry, _, _)| *entry)
-}
-
-fn refused(doing: &'static str, path: PathBuf, error: io::Error) -> M2mError {
-    let help = match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
-        Some(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => {
-            "; add the user that peercam runs as to group `video`, or run it as the service does"
-        }
-        Some(rustix::io::Errno::BUSY) => "; another program uses it (`fuser -v DEVICE` as root names it)",
-        Some(rustix::io::Errno::NOMEM) => {
-            "; there is too little memory for devices: give the board more (`cma=` on its kernel's command line)"
-        }
-        _ => "",
-    };
-    M2mError::Refused { doing, path, error, help }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_level_is_the_lowest_that_the_pictures_fit_but_never_below_that_of_webrtc() {
-        let level = |width, height, fps| super::level(Size { width, height }, fps);
-        assert_eq!(level(640, 360, 30.0), 9);
-        assert_eq!(level(1280, 720, 30.0), 9);
-        assert_eq!(level(1280, 720, 60.0), 10);
-        assert_eq!(level(1920, 1080, 30.0), 11);
-        assert_eq!(level(1920, 1080, 60.0), 13);
-        assert_eq!(level(3840, 2160, 30.0), HIGHEST_LEVEL);
-        assert_eq!(level(3840, 2160, 240.0), HIGHEST_LEVEL, "more than any level has");
-    }
-
-    #[test]
-    fn errors_say_what_helps() {
-        let error = |errno: rustix::io::Errno| refused("opening the encoder", "/dev/video11".into(), errno.into()).to_string();
-        assert!(error(rustix::io::Errno::NOMEM).contains("cma="));
-        assert!(error(rustix::io::Errno::ACCESS).contains("group `video`"));
-        assert!(error(rustix::io::Errno::BUSY).starts_with("opening the encoder /dev/video11: "));
-    }
 }

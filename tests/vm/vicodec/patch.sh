@@ -7,6 +7,10 @@ file=$1
 # Its coded format is called H.264 (the decoder's too: nobody must take that for an encoder), and is.
 sed -Ei 's/V4L2_PIX_FMT_FWHT([^_])/V4L2_PIX_FMT_H264\1/' "$file"
 
+# Small pictures too, as a camera's low rung has.
+sed -Ei 's/^(#define MIN_WIDTH[[:blank:]]+)640U/\1160U/; s/^(#define MIN_HEIGHT[[:blank:]]+)360U/\190U/' "$file"
+grep -Eq '^#define MIN_HEIGHT[[:blank:]]+90U' "$file" || { echo "patch.sh: $file has another least size" >&2; exit 1; }
+
 # after LINE-PATTERN: what comes on stdin goes behind the first line that matches; before: in front of it.
 insert() {
   local where=$1 pattern=$2 text

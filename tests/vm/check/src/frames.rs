@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use openh264::decoder::Decoder;
 use openh264::formats::YUVSource;
-use peercam::encode::Encoder;
-use peercam::encode::m2m::{M2mEncoder, M2mSettings};
+use peercam::encode::m2m::{M2mEncoder, M2mSettings, find};
+use peercam::encode::{Colour, Encoder};
 use peercam::media::{Bitrate, EncoderTarget, MediaTime, RawFrame};
+use peercam::v4l2::FourCc;
 
 use crate::{Outcome, check, during};
 
@@ -35,7 +36,12 @@ fn frame(n: u8) -> RawFrame {
 }
 
 pub fn run() -> Outcome {
-    let mut encoder = M2mEncoder::for_frames(WIDTH, HEIGHT, &SETTINGS).map_err(during("opening the encoder"))?;
+    let mut encoder = M2mEncoder::for_frames(WIDTH, HEIGHT, Colour::Bt709, &SETTINGS).map_err(during("opening the encoder"))?;
+    let (found, _) = find(&[FourCc::YUV420]).ok_or("there is no encoder")?;
+    let told = encoder.device().format(found.input).map_err(during("reading the format"))?.colour;
+    check(told == Colour::Bt709.into(), || {
+        format!("the encoder was told of other colours: {told:?}")
+    })?;
     let mut decoder = Decoder::new().map_err(during("starting a decoder"))?;
     for n in 0..20 {
         let picture = frame(n);
@@ -79,7 +85,7 @@ pub fn run() -> Outcome {
 
 /// The encoder's module was told to give nothing after some pictures.
 pub fn stall() -> Outcome {
-    let mut encoder = M2mEncoder::for_frames(WIDTH, HEIGHT, &SETTINGS).map_err(during("opening the encoder"))?;
+    let mut encoder = M2mEncoder::for_frames(WIDTH, HEIGHT, Colour::Bt709, &SETTINGS).map_err(during("opening the encoder"))?;
     let (mut came, mut last) = (0, Instant::now());
     let begin = Instant::now();
     for n in 0..1000_u32 {

@@ -1,4 +1,4 @@
-//! What the camera says of itself: USB 2.0 and UVC 1.1 descriptors (frame-based payload for H.264), and the
+//! What the camera says of itself: USB 2.0 and UVC 1.1 descriptors (frame-based payload for H.264, or Motion JPEG), and the
 //! probe-and-commit negotiation of the stream. One bulk endpoint, one format, one size, one rate.
 
 /// The largest payload of one bulk transfer, its header included: a picture takes several, as on real cameras.
@@ -15,18 +15,11 @@ const CS_INTERFACE: u8 = 0x24;
 pub enum Coding {
     H264,
     H265,
+    Mjpeg,
 }
 
-impl Coding {
-    /// The format's GUID: four letters, and what follows all of them.
-    fn guid(self) -> [u8; 16] {
-        let mut guid = *b"H264\x00\x00\x10\x00\x80\x00\x00\xaa\x00\x38\x9b\x71";
-        if let Self::H265 = self {
-            guid[..4].copy_from_slice(b"H265");
-        }
-        guid
-    }
-}
+/// What follows the four letters of a format's GUID.
+const GUID: [u8; 12] = *b"\x00\x00\x10\x00\x80\x00\x00\xaa\x00\x38\x9b\x71";
 
 /// What the camera shows.
 #[derive(Clone, Copy)]
@@ -152,6 +145,34 @@ fn length(parts: &[&[u8]]) -> [u8; 2] {
         .to_le_bytes()
 }
 
+/// One format with one frame, its frames of variable size.
+fn format_and_frame(mode: Mode) -> (Vec<u8>, Vec<u8>) {
+    let interval = mode.interval().to_le_bytes();
+    let frame_based = |letters: &[u8; 4]| described(&[&[CS_INTERFACE, 0x10, 1, 1], letters, &GUID, &[16, 1, 0, 0, 0, 0, 1]]);
+    let (format, subtype) = match mode.coding {
+        Coding::H264 => (frame_based(b"H264"), 0x11),
+        Coding::H265 => (frame_based(b"H265"), 0x11),
+        Coding::Mjpeg => (described(&[&[CS_INTERFACE, 0x06, 1, 1, 0, 1, 0, 0, 0, 0]]), 0x07),
+    };
+    let size = [mode.width.to_le_bytes(), mode.height.to_le_bytes()].concat();
+    let rates = [1_000_000_u32.to_le_bytes(), 8_000_000_u32.to_le_bytes()].concat();
+    let head = [CS_INTERFACE, subtype, 1, 0];
+    let frame = match mode.coding {
+        Coding::H264 | Coding::H265 => described(&[&head, &size, &rates, &interval, &[1], &[0; 4], &interval]),
+        // Motion JPEG tells the largest frame first, and no bytes a line.
+        Coding::Mjpeg => described(&[
+            &head,
+            &size,
+            &rates,
+            &mode.largest_frame().to_le_bytes(),
+            &interval,
+            &[1],
+            &interval,
+        ]),
+    };
+    (format, frame)
+}
+
 fn configuration(mode: Mode) -> Vec<u8> {
     // A camera terminal (1) feeds a streaming terminal (2).
     let camera = described(&[&[CS_INTERFACE, 2, 1, 0x01, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0]]);
@@ -162,20 +183,7 @@ fn configuration(mode: Mode) -> Vec<u8> {
         &CLOCK_HZ.to_le_bytes(),
         &[1, 1],
     ]);
-    let interval = mode.interval().to_le_bytes();
-    // One frame-based format with one frame, its frames of variable size.
-    let format = described(&[&[CS_INTERFACE, 0x10, 1, 1], &mode.coding.guid(), &[16, 1, 0, 0, 0, 0, 1]]);
-    let frame = described(&[
-        &[CS_INTERFACE, 0x11, 1, 0],
-        &mode.width.to_le_bytes(),
-        &mode.height.to_le_bytes(),
-        &1_000_000_u32.to_le_bytes(),
-        &8_000_000_u32.to_le_bytes(),
-        &interval,
-        &[1],
-        &[0; 4],
-        &interval,
-    ]);
+    let (format, frame) = format_and_frame(mode);
     let colour = described(&[&[CS_INTERFACE, 13, 1, 1, 4]]);
     let header = described(&[
         &[CS_INTERFACE, 1, 1],

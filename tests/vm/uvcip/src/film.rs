@@ -1,4 +1,4 @@
-//! An Annex B film: its access units for the camera to show, its NAL units to compare by.
+//! A film: access units of Annex B, or JPEG pictures, for the camera to show; NAL units to compare by.
 
 use std::ops::Range;
 use std::path::Path;
@@ -9,7 +9,7 @@ const PARAMETERS: u8 = 7;
 const DELIMITER: u8 = 9;
 const FILLER: u8 = 12;
 
-/// A film whose access units each begin with a delimiter, looped for ever.
+/// A film whose access units each begin with a delimiter, or of JPEG pictures one after the other; looped for ever.
 pub struct Film {
     bytes: Vec<u8>,
     units: Vec<Range<usize>>,
@@ -30,6 +30,16 @@ impl Film {
         }
         let ends = starts.iter().skip(1).copied().chain([bytes.len()]);
         let units = starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect();
+        Ok(Self { bytes, units, next: 0 })
+    }
+
+    /// Reads JPEG pictures that follow each other, as `ffmpeg -f mjpeg` writes them.
+    pub fn read_jpeg(path: &Path) -> Result<Self, String> {
+        let bytes = std::fs::read(path).map_err(|error| format!("reading {}: {error}", path.display()))?;
+        let units = jpegs(&bytes);
+        if units.is_empty() {
+            return Err(format!("{} has no JPEG picture", path.display()));
+        }
         Ok(Self { bytes, units, next: 0 })
     }
 
@@ -125,6 +135,18 @@ fn nal_units(bytes: &[u8]) -> Vec<Range<usize>> {
         .collect()
 }
 
+/// From each start of an image to the end that follows it: inside, 0xff is followed by a marker or by a zero that is left out.
+fn jpegs(bytes: &[u8]) -> Vec<Range<usize>> {
+    let at = |marker: u8| {
+        bytes
+            .windows(2)
+            .enumerate()
+            .filter(move |(_, two)| **two == [0xff, marker])
+            .map(|(at, _)| at)
+    };
+    at(0xd8).zip(at(0xd9)).map(|(start, end)| start..end + 2).collect()
+}
+
 /// Where the start code before the NAL unit at `unit` begins.
 fn start_code(bytes: &[u8], unit: usize) -> usize {
     let three = unit - 3;
@@ -138,6 +160,12 @@ mod tests {
     /// Parameter sets, two key slices, then two pictures of one slice each.
     const FILM: &[u8] = b"\0\0\0\x01\x09\x10\0\0\0\x01\x67\x42\0\0\0\x01\x68\xce\0\0\x01\x65\x88\x01\0\0\x01\x65\x48\x02\
                           \0\0\0\x01\x09\x30\0\0\x01\x41\x9a\x03\0\0\0\x01\x09\x30\0\0\x01\x41\x9a\x04";
+
+    #[test]
+    fn jpeg_pictures_are_told_apart() {
+        let film = b"\xff\xd8\xff\xdaone\xff\x00\xff\xd9\xff\xd8two\xff\xd9\xff\xd8brok";
+        assert_eq!(jpegs(film), [0..11, 11..18]);
+    }
 
     #[test]
     fn a_stream_that_joined_late_and_looped_is_found_whatever_its_start_codes() {

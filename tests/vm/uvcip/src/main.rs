@@ -1,10 +1,12 @@
 //! A UVC camera made of software, given to the kernel over USB/IP, and the judge of what came of its pictures.
 //!
 //! ```text
-//! uvcip camera FILM.h264 640x360 25           commands on stdin, a line each; ends with stdin
+//! uvcip camera FILM 640x360 25                commands on stdin, a line each; ends with stdin
 //! uvcip compare FILM.h264 SAVED.h264 250 [N]  are these pieces of the film, equal and in order, one of 250 pictures or more?
 //!                                             with N, from the first parameter sets after byte N of SAVED on
 //! ```
+//!
+//! The film is Annex B; one whose name ends in `.mjpeg` is JPEG pictures, and the camera one of Motion JPEG.
 //!
 //! The camera's commands: `plug`, `unplug`; `stall` and `go`; `corrupt N` marks the next N pictures as damaged, `half N` cuts them in
 //! their middle; `h264` and `h265` are what it says of itself when it is plugged in next.
@@ -48,9 +50,14 @@ fn run_camera(film: &str, size: &str, fps: &str) -> Result<(), String> {
         width: number(width)?,
         height: number(height)?,
         fps: number(fps)?,
-        coding: Coding::H264,
+        coding: if film.ends_with(".mjpeg") { Coding::Mjpeg } else { Coding::H264 },
     };
-    let mut camera = Camera::new(Film::read(Path::new(film))?, mode);
+    let path = Path::new(film);
+    let film = match mode.coding {
+        Coding::Mjpeg => Film::read_jpeg(path)?,
+        Coding::H264 | Coding::H265 => Film::read(path)?,
+    };
+    let mut camera = Camera::new(film, mode);
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(|error| format!("reading commands: {error}"))?;
         match line.split_whitespace().collect::<Vec<_>>()[..] {
