@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use self::doors::{Doors, Speaker};
 use crate::config::{self, Config, TransportPolicy};
 use crate::control::{Announcement, Dispatcher};
-use crate::hub::Hub;
+use crate::hub::Stream;
 use crate::net::{self, Drivers};
 use crate::protocol::{self, DeviceId, DeviceInfo, Status, StreamState, StreamStatus};
 use crate::signaling::{Counters, mqtt};
@@ -84,16 +84,24 @@ impl Agent {
             Some(address) => Some(http::Server::bind(address, config.limits.viewers.get() as usize).await?),
             None => None,
         };
-        let hubs: Vec<Arc<Hub>> = config.cameras.iter().map(|camera| Hub::new(&camera.name)).collect();
+        let streams: Vec<Stream> = config
+            .cameras
+            .iter()
+            .map(|camera| Stream::new(&camera.name, camera.low.is_some()))
+            .collect();
         let (notice_sender, notice_receiver) = mpsc::channel(MAX_WAITING);
         let (ended_sender, ended) = mpsc::channel(16);
         let context = net::Context {
             network: config.network.clone(),
             certificate: identity.certificate,
-            streams: hubs
+            streams: streams
                 .iter()
-                .cloned()
-                .zip(config.cameras.iter().map(|camera| camera.bitrate))
+                .zip(&config.cameras)
+                .map(|(stream, camera)| net::Offered {
+                    stream: stream.clone(),
+                    bitrate: camera.bitrate,
+                    low_bitrate: camera.low.unwrap_or(camera.bitrate),
+                })
                 .collect(),
             max_viewers: config.limits.viewers.get(),
             notices: notice_sender,
@@ -103,14 +111,14 @@ impl Agent {
             watch_thread("driver", thread, &ended_sender)?;
         }
         let announcement = announcement(&config, device.clone());
-        let dispatcher = Arc::new(Dispatcher::new(announcement, hubs.clone(), drivers.clone(), started)?);
+        let dispatcher = Arc::new(Dispatcher::new(announcement, streams.clone(), drivers.clone(), started)?);
         let (status, status_receiver) = watch::channel(first_status(&config, &device)?);
         let counters = Arc::new(Counters::default());
         let doors = Doors::new(&config, &dispatcher, &status, &stop);
         let broker = config.broker.url.is_some().then(|| Arc::clone(&counters));
         let mqtt = broker.iter().map(|counters| ("mqtt", Arc::clone(counters)));
         let parts = metrics::Parts {
-            hubs: hubs.clone(),
+            hubs: streams.iter().flat_map(Stream::rungs).cloned().collect(),
             drivers: drivers.clone(),
             dispatcher: Arc::clone(&dispatcher),
             carriers: mqtt.chain(doors.counters()).collect(),
@@ -122,10 +130,10 @@ impl Agent {
         };
         let monitor = Arc::new(metrics::Monitor::new(parts));
         let stop_cameras = Arc::new(AtomicBool::new(false));
-        for (camera, hub) in config.cameras.iter().zip(&hubs) {
+        for (camera, stream) in config.cameras.iter().zip(streams) {
             cameras::start(
                 camera.clone(),
-                Arc::clone(hub),
+                stream,
                 drivers.clone(),
                 status.clone(),
                 Arc::clone(&stop_cameras),
@@ -333,16 +341,7 @@ async fn first_agent(started: config::Started, watch: &mut config::Watch) -> any
 fn announcement(config: &Config, device: DeviceInfo) -> Announcement {
     Announcement {
         device,
-        ice_servers: config
-            .network
-            .ice_servers
-            .iter()
-            .map(|server| protocol::IceServer {
-                urls: server.urls.clone(),
-                username: server.username.clone(),
-                credential: server.credential.as_ref().map(|secret| secret.reveal().to_owned()),
-            })
-            .collect(),
+        ice_servers: ice_servers(config.network.ice_servers.clone()),
         transport_policy: match config.network.transport_policy {
             TransportPolicy::All => protocol::TransportPolicy::All,
             TransportPolicy::Relay => protocol::TransportPolicy::Relay,
@@ -350,6 +349,21 @@ fn announcement(config: &Config, device: DeviceInfo) -> Announcement {
         max_viewers: config.limits.viewers.get(),
         unsigned: config.unsigned.methods.clone(),
     }
+}
+
+fn ice_servers(servers: Vec<config::IceServer>) -> Box<dyn Fn() -> Vec<protocol::IceServer> + Send + Sync> {
+    Box::new(move || {
+        let of = |server: &config::IceServer| {
+            let minted = net::credentials(server).map(|credentials| credentials.mint(SystemTime::now()));
+            let (username, credential) = minted.map(|minted| (minted.username, minted.password)).unzip();
+            protocol::IceServer {
+                urls: server.urls.clone(),
+                username,
+                credential,
+            }
+        };
+        servers.iter().map(of).collect()
+    })
 }
 
 fn first_status(config: &Config, device: &DeviceInfo) -> anyhow::Result<Status> {

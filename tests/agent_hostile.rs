@@ -90,8 +90,10 @@ impl Scene {
         until("six viewers watch", SOON, || {
             (Scrape::of(server).value("peercam_sessions_connected_total") == 6.0).then_some(())
         });
-        // What a session keeps for retransmissions is there after a second.
-        std::thread::sleep(Duration::from_secs(3));
+        // What a session keeps for retransmissions is there after a second of pictures.
+        let pictures = || Scrape::of(server).value("peercam_pictures_total{stream=\"card\",quality=\"high\"}");
+        let enough = pictures() + f64::from(3 * device.settings.fps);
+        until("three seconds of pictures", SOON, || (pictures() >= enough).then_some(()));
         let base_kib = memory.resident_kib();
         println!("with six viewers: {base_kib} KiB");
         Self {
@@ -132,7 +134,7 @@ impl Scene {
         println!(
             "{} sessions opened, {} pictures held back so far",
             scrape.value("peercam_sessions_opened_total"),
-            scrape.value("peercam_viewer_pictures_dropped_total{stream=\"card\"}"),
+            scrape.value("peercam_viewer_pictures_dropped_total{stream=\"card\",quality=\"high\"}"),
         );
         println!(
             "{what}: {:.1} s, memory up to {rise:+} KiB, then {:+} KiB; a good viewer has its picture after {took_ms:.0} ms{}",
@@ -172,7 +174,7 @@ impl Scene {
     /// All is over: the six have lost nothing, and the memory is as it was.
     fn end(mut self) {
         until("sessions that never connected are given up", GIVEN_UP, || {
-            (Scrape::of(self.server).value("peercam_viewers{stream=\"card\"}") == 6.0).then_some(())
+            (Scrape::of(self.server).value("peercam_viewers{stream=\"card\",quality=\"high\"}") == 6.0).then_some(())
         });
         let began = Instant::now();
         let rest = loop {

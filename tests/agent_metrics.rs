@@ -184,7 +184,7 @@ fn viewers_are_counted_while_they_watch_and_what_they_got_stays_counted() {
     let broker = Broker::start();
     let (device, server) = online(&broker);
     let before = Scrape::of(server);
-    let watching = "peercam_viewers{stream=\"card\"}";
+    let watching = "peercam_viewers{stream=\"card\",quality=\"high\"}";
     assert_eq!(before.value(watching), 0.0);
     assert!(
         !before.samples.contains_key("peercam_viewer_rtt_seconds{aggregate=\"median\"}"),
@@ -220,23 +220,23 @@ fn viewers_are_counted_while_they_watch_and_what_they_got_stays_counted() {
         "nobody is there any more"
     );
     // What they caught up with when they joined does not count, so it may be fewer; nothing counts twice.
-    let timed = after.value("peercam_picture_latency_seconds_count{stream=\"card\"}");
-    let endless = after.value("peercam_picture_latency_seconds_bucket{le=\"+Inf\",stream=\"card\"}");
+    let timed = after.value("peercam_picture_latency_seconds_count{stream=\"card\",quality=\"high\"}");
+    let endless = after.value("peercam_picture_latency_seconds_bucket{le=\"+Inf\",stream=\"card\",quality=\"high\"}");
     assert!(
-        timed >= shown / 2.0 && timed <= 2.0 * after.value("peercam_pictures_total{stream=\"card\"}"),
+        timed >= shown / 2.0 && timed <= 2.0 * after.value("peercam_pictures_total{stream=\"card\",quality=\"high\"}"),
         "{shown} pictures were shown, the time of {timed} was told"
     );
     assert_eq!(timed, endless, "each picture is in a bucket");
     assert!(
-        after.value("peercam_picture_latency_seconds_sum{stream=\"card\"}") > 0.0,
+        after.value("peercam_picture_latency_seconds_sum{stream=\"card\",quality=\"high\"}") > 0.0,
         "no time passed"
     );
     // The last second of each is not told.
     let packets = after.value("peercam_video_packets_sent_total");
     assert!(packets >= shown / 2.0, "{shown} pictures were shown, in {packets} packets");
     for rising in [
-        "peercam_pictures_total{stream=\"card\"}",
-        "peercam_picture_bytes_total{stream=\"card\"}",
+        "peercam_pictures_total{stream=\"card\",quality=\"high\"}",
+        "peercam_picture_bytes_total{stream=\"card\",quality=\"high\"}",
         "peercam_viewer_bytes_sent_total",
         "peercam_datagrams_sent_total",
         "peercam_send_calls_total",
@@ -288,7 +288,7 @@ fn what_is_refused_is_counted_with_its_reason() {
     );
     assert_eq!(
         (
-            scrape.value("peercam_viewers{stream=\"card\"}"),
+            scrape.value("peercam_viewers{stream=\"card\",quality=\"high\"}"),
             scrape.value("peercam_viewers_limit")
         ),
         (2.0, 1.0),
@@ -301,8 +301,8 @@ fn what_is_refused_is_counted_with_its_reason() {
         alice.call("camera.keyframe", &json!({})).expect("it is asked for");
     }
     let scrape = Scrape::of(server);
-    let [wished, forwarded] =
-        ["requests", "requests_forwarded"].map(|name| scrape.value(&format!("peercam_key_frame_{name}_total{{stream=\"card\"}}")));
+    let [wished, forwarded] = ["requests", "requests_forwarded"]
+        .map(|name| scrape.value(&format!("peercam_key_frame_{name}_total{{stream=\"card\",quality=\"high\"}}")));
     assert!(wished >= 15.0 && forwarded >= 1.0 && forwarded < wished, "{forwarded} of {wished}");
 
     bob.publish(&bob.request_topic(), "{}", PublishOptions::at_least_once().retained());

@@ -25,6 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("http", &[]),
     ("config", &[]),
     ("telemetry", &[]),
+    ("tls", &[]),
     (
         "metrics",
         &[
@@ -60,6 +61,8 @@ const DOORS: &[(&str, &str, &str)] = &[
     ("net", "hub", "the driver takes pictures from its subscriptions"),
     ("net", "media", "what it takes from them"),
     ("net", "protocol", "the driver hands `Envelope`s to the session that they are for"),
+    ("net", "tls", "TURN over TLS trusts whom the broker's connection trusts"),
+    ("signaling", "tls", "the broker's connection"),
     ("net", "config", "addresses and port come as one parsed section"),
     (
         "signaling",

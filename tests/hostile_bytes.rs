@@ -133,6 +133,11 @@ fn datagrams() {
 }
 
 #[test]
+fn relays() {
+    survives("relay", targets::relay);
+}
+
+#[test]
 fn a_configuration() {
     survives("config", targets::config);
 }

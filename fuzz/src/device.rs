@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use peercam::config::{self, Config};
 use peercam::control::{Announcement, Dispatcher};
-use peercam::hub::Hub;
+use peercam::hub::Stream;
 use peercam::media::Bitrate;
 use peercam::net::{self, Drivers, Notice};
 use peercam::protocol::{DeviceInfo, IceServer, Status, StreamState, StreamStatus, TransportPolicy, VERSION};
@@ -17,7 +17,7 @@ const VIEWERS: u32 = 1_000;
 
 pub struct Device {
     pub config: Config,
-    pub hubs: Vec<Arc<Hub>>,
+    pub streams: Vec<Stream>,
     pub drivers: Drivers,
     pub dispatcher: Arc<Dispatcher>,
     pub status: watch::Sender<Status>,
@@ -29,14 +29,20 @@ impl Device {
     pub fn start(text: &str) -> Self {
         let text = format!("limits.viewers = {VIEWERS}\nnetwork.udp_port = 0\n{text}");
         let config = config::parse(&text, Path::new("/nonexistent/peercam.toml")).expect("the configuration is good");
-        let hub = Hub::new("camera");
-        hub.set_format(super::FORMAT, true);
-        let hubs = vec![hub];
+        let stream = Stream::new("camera", true);
+        stream.high.set_format(super::FORMAT, true);
+        stream.low().expect("a low rung").offer(Some((320, 180)));
+        let offered = net::Offered {
+            stream: stream.clone(),
+            bitrate: Bitrate::kbps(2_500),
+            low_bitrate: Bitrate::kbps(500),
+        };
+        let streams = vec![stream];
         let (notice, notices) = mpsc::channel(256);
         let context = net::Context {
             network: config.network.clone(),
             certificate: super::certificate().clone(),
-            streams: hubs.iter().map(|hub| (Arc::clone(hub), Bitrate::kbps(2_500))).collect(),
+            streams: vec![offered],
             max_viewers: VIEWERS,
             notices: notice,
         };
@@ -49,15 +55,17 @@ impl Device {
         let announcement = Announcement {
             unsigned: Vec::new(),
             device: info.clone(),
-            ice_servers: vec![IceServer {
-                urls: vec!["turn:turn.example:3478?transport=udp".to_owned()],
-                username: Some("a\"b".to_owned()),
-                credential: Some("c\\d".to_owned()),
-            }],
+            ice_servers: Box::new(|| {
+                vec![IceServer {
+                    urls: vec!["turn:turn.example:3478?transport=udp".to_owned()],
+                    username: Some("a\"b".to_owned()),
+                    credential: Some("c\\d".to_owned()),
+                }]
+            }),
             transport_policy: TransportPolicy::All,
             max_viewers: VIEWERS,
         };
-        let dispatcher = Dispatcher::new(announcement, hubs.clone(), drivers.clone(), Instant::now()).expect("random numbers");
+        let dispatcher = Dispatcher::new(announcement, streams.clone(), drivers.clone(), Instant::now()).expect("random numbers");
         let live = StreamStatus {
             name: "camera".to_owned(),
             state: StreamState::Live,
@@ -75,7 +83,7 @@ impl Device {
         });
         Self {
             config,
-            hubs,
+            streams,
             drivers,
             dispatcher: Arc::new(dispatcher),
             status,

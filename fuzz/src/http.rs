@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use peercam::agent::doors::{Doors, Speaker};
 use peercam::http::Server;
+use peercam::hub::Stream;
 use peercam::metrics::{self, Monitor, Parts};
 use peercam::signaling::{Counters, Guard};
 use serde_json::Value;
@@ -339,7 +340,7 @@ async fn serve(started: mpsc::Sender<SocketAddr>) {
     let doors = Doors::new(&device.config, &device.dispatcher, &device.status, &stop);
     let counters = Arc::new(Counters::default());
     let monitor = Monitor::new(Parts {
-        hubs: device.hubs.clone(),
+        hubs: device.streams.iter().flat_map(Stream::rungs).cloned().collect(),
         drivers: device.drivers.clone(),
         dispatcher: Arc::clone(&device.dispatcher),
         broker: None,

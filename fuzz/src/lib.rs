@@ -5,6 +5,7 @@ mod device;
 mod files;
 mod http;
 mod mqtt;
+mod relay;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,7 +17,7 @@ use peercam::config;
 use peercam::media::annexb::{AccessUnits, NalKind, nal_units};
 use peercam::media::conform::{Conformer, format_of};
 use peercam::media::sps::Sps;
-use peercam::media::{Bitrate, MediaTime, RawFrame, StreamFormat, rtp};
+use peercam::media::{Bitrate, MediaTime, Quality, RawFrame, StreamFormat, rtp};
 use peercam::protocol::{
     Candidates, Close, DeviceId, Hello, MAX_MESSAGE_BYTES, Message, Offer, PeerId, Playout, Role, Status, Topics, params,
 };
@@ -26,6 +27,7 @@ use str0m::config::DtlsCert;
 pub use files::{identity, is_kept, start, url};
 pub use http::{guard, http, restarts, whep};
 pub use mqtt::{mqtt, replies};
+pub use relay::relay;
 
 /// An offer that is accepted, for what comes after it.
 const OFFER: &str = include_str!("../seeds/offer/browser.sdp");
@@ -281,7 +283,9 @@ fn accept_as(certificate: &DtlsCert, sdp: &str, now: Instant) -> Result<(Session
         certificate,
         format: FORMAT,
         bitrate: Bitrate::kbps(2_500),
+        quality: Quality::High,
         playout: Playout::Realtime,
+        relayed: &[],
         locals: &[DEVICE],
     };
     Session::accept(setup, sdp, now).map_err(|error| error.message)

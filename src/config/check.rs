@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{CameraFormat, Config, EncoderChoice, Encoding, Listen, Readers, Source, TransportPolicy, load};
+use super::{CameraFormat, Config, EncoderChoice, Encoding, IceServer, Listen, Readers, Source, TransportPolicy, load};
 
 /// Checks the configuration at `path`: the text to print, and whether the agent would start with it.
 #[must_use]
@@ -57,7 +57,7 @@ fn describe(config: &Config) -> String {
     };
     lines.push(("media", listen));
     for server in &network.ice_servers {
-        lines.push(("ICE server", server.urls.join(", ")));
+        lines.push(("ICE server", ice_server(server, &network.listen)));
     }
     match network.transport_policy {
         TransportPolicy::All => {}
@@ -93,6 +93,21 @@ fn describe(config: &Config) -> String {
         text.push_str(&format!("\nWarning: {warning}.\n"));
     }
     text
+}
+
+fn ice_server(server: &IceServer, listen: &Listen) -> String {
+    let urls = server.urls.join(", ");
+    let who = match (&server.shared_secret, &server.username) {
+        (Some(_), _) => ", with a password for each viewer",
+        (None, Some(name)) => &format!(", as {name}"),
+        (None, None) => "",
+    };
+    let used = match (server.turn.is_empty(), listen) {
+        (true, _) => "for viewers",
+        (false, Listen::Loopback) => "for viewers; for this device only where it is on this machine, until network.listen says otherwise",
+        (false, Listen::All | Listen::Addresses(_)) => "for viewers and this device",
+    };
+    format!("{urls}{who}, {used}")
 }
 
 fn source(camera: &super::Camera) -> String {

@@ -5,11 +5,9 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::camera_value::{Argument, ControlSetting, Gop, Size, SourceKind, StreamName};
 use super::url::{BrokerChoice, IceUrl, PageUrl};
-use super::value::{
-    Argument, ControlSetting, DeviceName, Gop, HostName, LogFilter, PageAddress, Size, SourceKind, StreamName, Switch, Text,
-    UnsignedMethod, UserName, Whole,
-};
+use super::value::{DeviceName, HostName, LogFilter, PageAddress, Switch, Text, UnsignedMethod, UserName, Whole};
 use super::{CameraFormat, EncoderChoice, Idle, Listen, Readers, TransportPolicy};
 
 /// A path, and where it stands.
@@ -56,6 +54,8 @@ pub(super) struct CameraTable {
     pub controls: Option<Spanned<Vec<Text<ControlSetting>>>>,
     /// Below 150 kbit/s hardware encoders stall (raspberrypi/rpicam-apps#664).
     pub bitrate_kbps: Option<Whole<150, 50_000>>,
+    pub low: Option<Spanned<Switch>>,
+    pub low_kbps: Option<Spanned<Whole<150, 50_000>>>,
     pub idle: Option<Text<Idle>>,
 }
 
@@ -89,6 +89,8 @@ pub(super) struct IceServerTable {
     pub urls: Spanned<Vec<Text<IceUrl>>>,
     pub username: Option<Spanned<Text<UserName>>>,
     pub credential_file: FilePath,
+    pub secret_file: FilePath,
+    pub ca_file: FilePath,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,5 +1,7 @@
 //! The configuration: one TOML file, parsed once into types that the inside trusts.
 
+mod camera_value;
+mod cameras;
 mod check;
 mod error;
 mod file;
@@ -58,6 +60,8 @@ pub struct Camera {
     /// What the encoder is asked for while no viewer wants less.
     pub bitrate: Bitrate,
     pub idle: Idle,
+    /// What the encoder of the low rung is asked for; `None`: there is none.
+    pub low: Option<Bitrate>,
     /// What is set on a V4L2 camera whenever it is opened, by control.
     pub controls: BTreeMap<String, ControlValue>,
 }
@@ -228,7 +232,7 @@ pub enum TransportPolicy {
     Relay,
 }
 
-/// `[[network.ice_server]]`: a STUN or TURN server that pages are told of.
+/// `[[network.ice_server]]`: a STUN or TURN server that pages are told of, and that the agent uses itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct IceServer {
     /// `stun:`, `turn:` or `turns:` URLs (RFC 7064, RFC 7065).
@@ -236,6 +240,31 @@ pub struct IceServer {
     pub username: Option<String>,
     /// Read from `credential_file`.
     pub credential: Option<Secret>,
+    /// Read from `secret_file`: what the server makes and checks passwords with.
+    pub shared_secret: Option<Secret>,
+    /// The TURN servers among the URLs, in their order, as the agent itself uses them.
+    pub turn: Vec<TurnUrl>,
+    /// For TLS, from the agent itself; `None`: whom the system trusts.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// A TURN URL (RFC 7065), taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TurnUrl {
+    /// As it was written.
+    pub url: String,
+    pub transport: TurnTransport,
+    /// A name or an address, without brackets.
+    pub host: String,
+    pub port: u16,
+}
+
+/// How the agent reaches a TURN server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnTransport {
+    Udp,
+    Tcp,
+    Tls,
 }
 
 /// `[http]`

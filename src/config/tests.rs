@@ -20,6 +20,8 @@ impl Folder {
         for name in [
             "broker-password",
             "turn-credential",
+            "turn-secret",
+            "turn-ca.pem",
             "broker-ca.pem",
             "client.pem",
             "client-key.pem",
@@ -149,6 +151,7 @@ fn the_defaults_are_those_that_the_documentation_promises() {
     assert_eq!(config.cameras.len(), 1);
     assert_eq!(config.cameras[0].name, "camera");
     assert_eq!(config.cameras[0].bitrate, crate::media::Bitrate::kbps(2500));
+    assert_eq!(config.cameras[0].low, Some(crate::media::Bitrate::kbps(500)));
     assert_eq!(config.broker.url.expect("a broker").to_string(), "tcp://127.0.0.1:1883");
     assert_eq!(
         (config.broker.keep_alive, config.broker.reconnect_max),
@@ -161,6 +164,19 @@ fn the_defaults_are_those_that_the_documentation_promises() {
     assert!(!config.http.whep && config.http.hosts.is_empty());
     assert_eq!((config.limits.viewers.get(), config.log.filter.as_str()), (20, "info"));
     assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn the_low_rung_has_a_fifth_of_the_bit_rate_unless_somebody_says_otherwise() {
+    let low = |text: &str| {
+        let config = parse(&format!("[[camera]]\n{text}"), Path::new("peercam.toml")).unwrap_or_else(|error| panic!("{error}"));
+        config.cameras[0].low.map(|rate| rate.as_bps() / 1000)
+    };
+    assert_eq!(
+        (low(""), low("bitrate_kbps = 4000\n"), low("bitrate_kbps = 300\n")),
+        (Some(500), Some(800), Some(150))
+    );
+    assert_eq!((low("low_kbps = 300\n"), low("low = false\n")), (Some(300), None));
 }
 
 /// Text, line, column, and what the message has to say.
@@ -240,6 +256,20 @@ const MISTAKES: &[(&str, usize, usize, &str)] = &[
         3,
         11,
         "pictures that come as H.264",
+    ),
+    ("[[camera]]\nlow = \"no\"\n", 2, 7, "true or false"),
+    ("[[camera]]\nlow = false\nlow_kbps = 300\n", 3, 12, "leave one of the two out"),
+    (
+        "[[camera]]\nbitrate_kbps = 400\nlow_kbps = 400\n",
+        3,
+        12,
+        "less than `bitrate_kbps`, which is 400",
+    ),
+    (
+        "[[camera]]\nsource = \"file\"\npath = \"x\"\nlow = true\n",
+        4,
+        7,
+        "belongs to source",
     ),
     ("[[camera]]\nrotation = 180\n", 2, 12, "belongs to source = \"rpicam\""),
     ("[[camera]]\nsource = \"rpicam\"\nrotation = 90\n", 3, 12, "0 or 180"),
@@ -331,7 +361,19 @@ const MISTAKES: &[(&str, usize, usize, &str)] = &[
         "[[network.ice_server]]\nurls = [\"turn:x\"]\n",
         1,
         1,
-        "needs `username` and `credential_file`",
+        "needs `username` and `credential_file`, or `secret_file`",
+    ),
+    (
+        "[[network.ice_server]]\nurls = [\"turn:x\"]\nusername = \"a\"\ncredential_file = \"turn-credential\"\nsecret_file = \"turn-secret\"\n",
+        5,
+        15,
+        "either a secret or a password",
+    ),
+    (
+        "[network]\ntransport_policy = \"relay\"\n[[network.ice_server]]\nurls = [\"turns:x?transport=udp\"]\n",
+        2,
+        20,
+        "not turns:…?transport=udp",
     ),
     (
         "[[network.ice_server]]\nurls = [\"turn:x\"]\ncredential_file = \"turn-credential\"\n",

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 
 use super::value::FromText;
-use super::{BrokerScheme, BrokerUrl};
+use super::{BrokerScheme, BrokerUrl, TurnTransport, TurnUrl};
 
 /// Far longer than any broker's; HTTP clients stop at 65,534 for the whole URL.
 const MAX_PATH: usize = 1_024;
@@ -159,6 +159,8 @@ pub(super) struct IceUrl {
     pub url: String,
     /// Whether it relays, and so needs credentials.
     pub relays: bool,
+    /// As the agent itself uses it; `None` where it can't: STUN, and TURN over DTLS.
+    pub turn: Option<TurnUrl>,
 }
 
 impl FromText for IceUrl {
@@ -192,10 +194,23 @@ impl IceUrl {
             Some("transport=udp" | "transport=tcp") if relays => {}
             Some(_) => return refuse("has something else after its ?"),
         }
+        // RFC 7065, 3.1: the transports and ports where a URL names none.
+        let turn = match (scheme, query) {
+            ("turn", None | Some("transport=udp")) => Some((TurnTransport::Udp, 3478)),
+            ("turn", _) => Some((TurnTransport::Tcp, 3478)),
+            ("turns", None | Some("transport=tcp")) => Some((TurnTransport::Tls, 5349)),
+            _ => None,
+        };
         match host_and_port(authority) {
-            Ok(_) => Ok(Self {
+            Ok((host, port)) => Ok(Self {
                 url: text.to_owned(),
                 relays,
+                turn: turn.map(|(transport, usual_port)| TurnUrl {
+                    url: text.to_owned(),
+                    transport,
+                    host: host.to_owned(),
+                    port: port.unwrap_or(usual_port),
+                }),
             }),
             Err(what) => refuse(&format!("is wrong: {what}")),
         }
@@ -324,6 +339,18 @@ mod tests {
             ("turns:[fd00::1]:5349", true),
         ] {
             assert_eq!(IceUrl::from_text(text).expect(text).relays, relays, "{text}");
+        }
+        for (text, transport, host, port) in [
+            ("turn:t.example", TurnTransport::Udp, "t.example", 3478),
+            ("turn:[fd00::1]:9?transport=tcp", TurnTransport::Tcp, "fd00::1", 9),
+            ("turns:t.example:443?transport=tcp", TurnTransport::Tls, "t.example", 443),
+            ("turns:t.example", TurnTransport::Tls, "t.example", 5349),
+        ] {
+            let turn = IceUrl::from_text(text).expect(text).turn.expect(text);
+            assert_eq!((turn.transport, turn.host.as_str(), turn.port), (transport, host, port), "{text}");
+        }
+        for text in ["stun:t.example", "turns:t.example?transport=udp"] {
+            assert_eq!(IceUrl::from_text(text).expect(text).turn, None, "{text}");
         }
         for text in [
             "turn://t.example",

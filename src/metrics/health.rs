@@ -45,13 +45,13 @@ impl Health {
             health.stuck = true;
             health.note(Verdict::Failing, "the part that speaks to viewers does not answer".to_owned());
         }
-        for stream in snapshot.streams.iter().filter(|stream| stream.unseen > STUCK) {
+        for stream in snapshot.cameras().filter(|stream| stream.unseen > STUCK) {
             health.stuck = true;
             let reason = format!("the camera `{}` does not answer its driver any more", stream.name);
             health.note(Verdict::Degraded, reason);
         }
-        let silent: Vec<String> = snapshot.streams.iter().filter_map(silence).collect();
-        let verdict = if silent.len() == snapshot.streams.len() {
+        let silent: Vec<String> = snapshot.cameras().filter_map(silence).collect();
+        let verdict = if silent.len() == snapshot.cameras().count() {
             Verdict::Failing
         } else {
             Verdict::Degraded
@@ -125,6 +125,7 @@ pub(super) mod tests {
     pub fn stream(name: &str, age_ms: Option<u64>) -> Stream {
         Stream {
             name: name.to_owned(),
+            quality: crate::media::Quality::High,
             state: StreamState::Live,
             trouble: None,
             age: age_ms.map(Duration::from_millis),

@@ -5,6 +5,7 @@
 mod health;
 mod page;
 mod process;
+mod relays;
 mod routes;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use tokio::sync::{Mutex, watch};
 use crate::control::{Call, Dispatcher};
 use crate::http;
 use crate::hub::{self, Hub};
-use crate::media::KeyFrameCounts;
+use crate::media::{KeyFrameCounts, Quality};
 use crate::net::{self, Drivers};
 use crate::protocol::{Status, StreamState};
 use crate::signaling;
@@ -60,9 +61,11 @@ struct Snapshot {
     process: Process,
 }
 
+/// One rung of a camera.
 #[derive(Debug)]
 struct Stream {
     name: String,
+    quality: Quality,
     state: StreamState,
     /// Why there is no picture, if the camera said so.
     trouble: Option<String>,
@@ -76,6 +79,7 @@ struct Stream {
 
 /// The parts that a [`Monitor`] asks.
 pub struct Parts {
+    /// Every rung of every camera, in the order of the configuration.
     pub hubs: Vec<Arc<Hub>>,
     pub drivers: Drivers,
     pub dispatcher: Arc<Dispatcher>,
@@ -88,6 +92,13 @@ pub struct Parts {
     pub status: watch::Receiver<Status>,
     pub max_viewers: u32,
     pub now: fn() -> Instant,
+}
+
+impl Snapshot {
+    /// What the cameras show; their other rungs are made of it.
+    fn cameras(&self) -> impl Iterator<Item = &Stream> {
+        self.streams.iter().filter(|stream| stream.quality == Quality::High)
+    }
 }
 
 impl Monitor {
@@ -164,6 +175,7 @@ impl Monitor {
                 let figures = hub.figures();
                 Stream {
                     name: hub.name().to_owned(),
+                    quality: hub.quality(),
                     state: state(hub.name()),
                     trouble: hub.trouble(),
                     age: figures.newest.map(|newest| at.saturating_duration_since(newest)),

@@ -57,6 +57,7 @@ impl Collector for Snapshot {
         self.streams(&mut page)?;
         self.sessions(&mut page)?;
         self.network(&mut page)?;
+        super::relays::relays(self, &mut page)?;
         self.broker(&mut page)?;
         self.carriers(&mut page)?;
         self.process(&mut page)
@@ -85,12 +86,8 @@ impl Snapshot {
     }
 
     fn streams(&self, page: &mut Page<'_>) -> fmt::Result {
-        let each = |value: fn(&Stream) -> u64| {
-            self.streams
-                .iter()
-                .map(move |stream| (vec![("stream", stream.name.as_str())], value(stream)))
-        };
-        let states = self.streams.iter().flat_map(|stream| {
+        let each = |value: fn(&Stream) -> u64| self.streams.iter().map(move |stream| (labels(stream), value(stream)));
+        let states = self.cameras().flat_map(|stream| {
             STATES.iter().map(|(state, name)| {
                 let labels = vec![("stream", stream.name.as_str()), ("state", *name)];
                 (labels, u64::from(stream.state == *state))
@@ -103,13 +100,12 @@ impl Snapshot {
             each(|stream| u64::from(stream.figures.resting)),
         )?;
         let ages = self
-            .streams
-            .iter()
+            .cameras()
             .filter_map(|stream| Some((vec![("stream", stream.name.as_str())], stream.age?.as_secs_f64())));
         page.gauge("peercam_picture_age_seconds", "How long ago the newest picture came.", ages)?;
         page.counter(
             "peercam_pictures",
-            "Pictures that came from the camera.",
+            "Pictures that came from the camera, or from the encoder of its low rung.",
             each(|stream| stream.figures.pictures),
         )?;
         page.counter(
@@ -161,13 +157,13 @@ impl Snapshot {
             .map_or(&[][..], |driver| &driver.viewers)
             .iter()
             .zip(&self.streams)
-            .map(|(viewers, stream)| (vec![("stream", stream.name.as_str())], *viewers));
+            .map(|(viewers, stream)| (labels(stream), *viewers));
         page.gauge("peercam_viewers", "Sessions now, those that still connect included.", viewers)?;
         let latencies = driver
             .map_or(&[][..], |driver| &driver.latencies)
             .iter()
             .zip(&self.streams)
-            .map(|(latency, stream)| (vec![("stream", stream.name.as_str())], latency));
+            .map(|(latency, stream)| (labels(stream), latency));
         page.histogram(
             "peercam_picture_latency_seconds",
             "Time from a picture's capture to its last packet given to the system, once for each viewer.",
@@ -385,17 +381,21 @@ impl Snapshot {
 }
 
 /// A metric's labels and its value.
-type Sample<'a, V> = (Vec<(&'static str, &'a str)>, V);
+pub(super) type Sample<'a, V> = (Vec<(&'static str, &'a str)>, V);
+
+fn labels(stream: &Stream) -> Vec<(&'static str, &str)> {
+    vec![("stream", stream.name.as_str()), ("quality", stream.quality.name())]
+}
 
 fn one<V>(value: V) -> Option<Sample<'static, V>> {
     Some((Vec::new(), value))
 }
 
-struct Page<'a>(DescriptorEncoder<'a>);
+pub(super) struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
     /// `name` is the family's: its samples end in `_total`.
-    fn counter<'s, V: EncodeCounterValue>(
+    pub(super) fn counter<'s, V: EncodeCounterValue>(
         &mut self,
         name: &str,
         help: &str,
@@ -413,7 +413,12 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn gauge<'s, V: EncodeGaugeValue>(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = Sample<'s, V>>) -> fmt::Result {
+    pub(super) fn gauge<'s, V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = Sample<'s, V>>,
+    ) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (labels, value) in samples {
             if labels.is_empty() {
@@ -479,12 +484,12 @@ mod tests {
             "peercam_camera_state{stream=\"yard\",state=\"lost\"} 1",
             "peercam_camera_state{stream=\"yard\",state=\"live\"} 0",
             "peercam_camera_state{stream=\"porch\",state=\"live\"} 1",
-            "peercam_viewer_pictures_dropped_total{stream=\"yard\"} 7",
-            "peercam_viewers{stream=\"porch\"} 2",
+            "peercam_viewer_pictures_dropped_total{stream=\"yard\",quality=\"high\"} 7",
+            "peercam_viewers{stream=\"porch\",quality=\"high\"} 2",
             "peercam_viewer_rtt_seconds{aggregate=\"max\"} 0.25",
-            "peercam_picture_latency_seconds_bucket{le=\"0.005\",stream=\"porch\"} 1",
-            "peercam_picture_latency_seconds_bucket{le=\"+Inf\",stream=\"porch\"} 2",
-            "peercam_picture_latency_seconds_count{stream=\"porch\"} 2",
+            "peercam_picture_latency_seconds_bucket{le=\"0.005\",stream=\"porch\",quality=\"high\"} 1",
+            "peercam_picture_latency_seconds_bucket{le=\"+Inf\",stream=\"porch\",quality=\"high\"} 2",
+            "peercam_picture_latency_seconds_count{stream=\"porch\",quality=\"high\"} 2",
             "peercam_picture_age_seconds{stream=\"porch\"} 0.04",
             "peercam_sessions_closed_total{reason=\"never_connected\"} 0",
             "peercam_driver_up 1",

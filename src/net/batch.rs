@@ -44,11 +44,20 @@ impl Batch {
         }
     }
 
-    /// Sends all of `datagrams`, in order.
-    pub fn send(&mut self, sockets: &[MediaSocket], datagrams: &Datagrams, sent: &mut Sent) {
+    /// Sends all of `datagrams`, in order, but for those that `divert` takes.
+    pub fn send_others(
+        &mut self,
+        sockets: &[MediaSocket],
+        datagrams: &Datagrams,
+        sent: &mut Sent,
+        mut divert: impl FnMut(&Run<'_>) -> bool,
+    ) {
         let segmentation = self.segmentation && self.pause == 0;
         let limit = |source| if segmentation { max_segments(sockets, source) } else { 1 };
         for run in datagrams.runs(limit) {
+            if divert(&run) {
+                continue;
+            }
             self.pause = self.pause.saturating_sub(1);
             self.send_run(sockets, &run, sent);
         }
@@ -153,7 +162,7 @@ mod tests {
         let destination = other.local_addr().expect("bound");
         datagrams.push(Route { source, destination }, &[1; 1_000]);
         let mut sent = Sent::default();
-        Batch::new(segmentation).send(&sockets, &datagrams, &mut sent);
+        Batch::new(segmentation).send_others(&sockets, &datagrams, &mut sent, |_| false);
         (received(&receiver), sent)
     }
 
@@ -192,7 +201,7 @@ mod tests {
             datagrams.push(Route { source, destination }, &[7; 1_000]);
         }
         let mut sent = Sent::default();
-        batch.send(sockets, &datagrams, &mut sent);
+        batch.send_others(sockets, &datagrams, &mut sent, |_| false);
         sent
     }
 
@@ -245,7 +254,7 @@ mod tests {
         };
         datagrams.push(route, &[0; 10]);
         let mut sent = Sent::default();
-        Batch::new(true).send(&sockets, &datagrams, &mut sent);
+        Batch::new(true).send_others(&sockets, &datagrams, &mut sent, |_| false);
         assert_eq!((sent.datagrams, sent.dropped), (0, 1));
     }
 }

@@ -15,10 +15,12 @@ use rustix::fd::OwnedFd;
 
 use super::batch::Batch;
 use super::figures::{Figures, Traffic};
-use super::handle::{DriverHandle, Order, Orders, queue, wake};
+use super::handle::{Command, DriverHandle, Order, Orders, queue, wake};
 use super::interfaces::local_addresses;
+use super::relays::{Relays, Server};
 use super::sessions::{Sessions, Shared};
-use super::socket::{MediaSocket, ReceiveBuffers};
+use super::socket::{Datagram, MediaSocket, ReceiveBuffers};
+use crate::config::{Listen, TransportPolicy};
 use crate::session::WallClock;
 
 /// Timers are run this much ahead: the pacer asks for its next packet a microsecond after the last, and a picture has to
@@ -48,26 +50,45 @@ const ORDERS_A_TURN: usize = 8;
 /// A driver that is busy for more than this share of its time has viewers waiting for each other.
 const BUSY: f64 = 0.9;
 
+/// What a driver does with TURN servers.
+#[derive(Clone)]
+pub struct Relaying {
+    pub servers: Vec<Server>,
+    pub listen: Listen,
+    /// With `Relay` viewers are told of no other address.
+    pub policy: TransportPolicy,
+}
+
 /// Starts the thread of driver number `index`.
 ///
 /// # Errors
 /// The system gives no thread.
-pub fn spawn(index: usize, sockets: Vec<MediaSocket>, shared: Shared) -> anyhow::Result<(DriverHandle, std::thread::JoinHandle<()>)> {
+pub fn spawn(
+    index: usize,
+    sockets: Vec<MediaSocket>,
+    shared: Shared,
+    relaying: Relaying,
+) -> anyhow::Result<(DriverHandle, std::thread::JoinHandle<()>)> {
     let event = Arc::new(rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).context("creating an eventfd")?);
     let viewers = Arc::new(AtomicU32::new(0));
     let pictures = Arc::new(AtomicBool::new(false));
-    for (hub, _) in &shared.streams {
+    for hub in shared.rungs() {
         let (event, pictures) = (Arc::clone(&event), Arc::clone(&pictures));
         hub.add_wake(Arc::new(move || {
             pictures.store(true, Ordering::Release);
             wake(&event);
         }));
     }
-    let locals = local_addresses(&sockets);
+    let mut locals = local_addresses(&sockets);
     tracing::info!(addresses = ?locals, "media sockets bound");
+    if relaying.policy == TransportPolicy::Relay {
+        locals.clear();
+    }
     let (handle, orders) = queue(Arc::clone(&event), Arc::clone(&viewers));
     let clock = read_clock();
     let driver = Driver {
+        relays: Relays::new(relaying.servers, relaying.listen, Arc::clone(&event), clock.instant),
+        policy: relaying.policy,
         buffers: ReceiveBuffers::new(&sockets),
         batch: Batch::new(true),
         traffic: Traffic::default(),
@@ -114,6 +135,8 @@ struct Driver {
     batch: Batch,
     traffic: Traffic,
     sessions: Sessions,
+    relays: Relays,
+    policy: TransportPolicy,
     timers: BTreeSet<(Instant, u64)>,
     event: Arc<OwnedFd>,
     pictures: Arc<AtomicBool>,
@@ -146,8 +169,10 @@ impl Driver {
             if let Err(reason) = self.obey(&mut changed) {
                 self.sessions.close_all(&reason, &self.clock);
                 self.transmit();
+                self.relays.end(&self.clock);
                 return;
             }
+            self.relay(&mut changed);
             if self.pictures.swap(false, Ordering::AcqRel) {
                 changed.extend(self.sessions.watching());
             }
@@ -188,13 +213,56 @@ impl Driver {
         self.receive_at = self.clock.instant + self.sessions.rest(REST_PER_VIEWER).min(MAX_REST);
     }
 
+    /// Lets the TURN servers have their turn.
+    fn relay(&mut self, changed: &mut Vec<u64>) {
+        let (sessions, clock) = (&mut self.sessions, &self.clock);
+        // Where there is no other way, no viewer shall have to wait for it; by WHEP nobody could be told of it later.
+        if sessions.are_there() || self.policy == TransportPolicy::Relay {
+            self.relays.want(clock);
+        }
+        self.relays.turn(clock, |source, destination, bytes| {
+            let datagram = Datagram {
+                source,
+                destination,
+                bytes,
+                arrived: clock.instant,
+            };
+            changed.extend(sessions.datagram(&datagram, clock));
+        });
+        let changes = self.relays.changes();
+        if !changes.is_empty() {
+            changed.extend(sessions.relays_changed(&changes, self.relays.trouble(), clock));
+        }
+        if self.relays.have_emptied() {
+            changed.extend(sessions.watching());
+        }
+        sessions.hold_back(self.relays.full());
+    }
+
+    /// Whose candidates a command tells of may speak to us through the TURN servers, from now on.
+    fn permit(&mut self, command: &Command) {
+        match command {
+            Command::Offer { offer, .. } => {
+                self.relays.want(&self.clock);
+                self.relays.permit(offer.sdp.lines(), &self.clock);
+            }
+            Command::Candidates { candidates, .. } => {
+                self.relays.permit(candidates.candidates.iter().map(String::as_str), &self.clock);
+            }
+            Command::Close { .. } | Command::Message { .. } | Command::Quality { .. } | Command::KeyFrame { .. } => {}
+        }
+    }
+
     /// Carries out what waits; `Err` with the reason when that is to end.
     fn obey(&mut self, changed: &mut Vec<u64>) -> Result<(), String> {
         for _ in 0..ORDERS_A_TURN {
             match self.orders.next() {
                 None => return Ok(()),
                 Some(Order::Shutdown { reason }) => return Err(reason),
-                Some(Order::Viewer(command)) => changed.extend(self.sessions.command(command, &self.clock)),
+                Some(Order::Viewer(command)) => {
+                    self.permit(&command);
+                    changed.extend(self.sessions.command(command, &self.clock));
+                }
                 Some(Order::FormatChanged { stream }) => changed.extend(self.sessions.format_changed(&stream, &self.clock)),
                 Some(Order::TargetChanged { stream, bitrate }) => self.sessions.target_changed(&stream, bitrate),
                 Some(Order::Figures { reply }) => {
@@ -203,6 +271,7 @@ impl Driver {
                             busy: processor_time(),
                             ..self.traffic
                         },
+                        relays: self.relays.figures(),
                         ..self.sessions.figures()
                     };
                     // Whoever asked may have given up.
@@ -232,7 +301,10 @@ impl Driver {
         if now < self.look.at {
             return;
         }
-        changed.extend(self.sessions.set_locals(local_addresses(&self.sockets), &self.clock));
+        match self.policy {
+            TransportPolicy::All => changed.extend(self.sessions.set_locals(local_addresses(&self.sockets), &self.clock)),
+            TransportPolicy::Relay => {}
+        }
         let since = LOOK_EVERY + now.saturating_duration_since(self.look.at);
         let spent = processor_time();
         let share = spent.saturating_sub(self.look.spent).div_duration_f64(since);
@@ -253,7 +325,16 @@ impl Driver {
 
     fn transmit(&mut self) {
         let datagrams = self.sessions.datagrams();
-        self.batch.send(&self.sockets, datagrams, &mut self.traffic.sent);
+        let (relays, clock) = (&mut self.relays, &self.clock);
+        self.batch.send_others(&self.sockets, datagrams, &mut self.traffic.sent, |run| {
+            let relayed = relays.is_relayed(run.route.source);
+            if relayed {
+                for datagram in run.bytes.chunks(run.segment.max(1)) {
+                    relays.send(run.route.source, run.route.destination, datagram, clock);
+                }
+            }
+            relayed
+        });
         datagrams.clear();
         if self.sessions.has_pictures() {
             self.sessions.sent(read_clock().instant);
@@ -280,7 +361,8 @@ impl Driver {
         let resting = now < self.receive_at;
         let timer = self.timers.first().map(|(at, _)| *at);
         let rested = resting.then_some(self.receive_at);
-        let next = [timer, rested].into_iter().flatten().fold(self.look.at, Instant::min);
+        let relays = self.relays.deadline(now);
+        let next = [timer, rested, relays].into_iter().flatten().fold(self.look.at, Instant::min);
         let patience = next.saturating_duration_since(now);
         let timeout = Timespec {
             tv_sec: patience.as_secs().try_into().unwrap_or(1),
@@ -288,6 +370,9 @@ impl Driver {
         };
         let sockets: &[MediaSocket] = if resting { &[] } else { &self.sockets };
         let mut fds: Vec<PollFd<'_>> = sockets.iter().map(|socket| PollFd::new(socket.inner(), PollFlags::IN)).collect();
+        if !resting {
+            fds.extend(self.relays.poll_fds());
+        }
         fds.push(PollFd::new(&*self.event, PollFlags::IN));
         // Interrupted or not: the next turn looks at everything.
         let _ = rustix::event::poll(&mut fds, Some(&timeout));

@@ -10,13 +10,13 @@ use std::thread::JoinHandle;
 use str0m::config::DtlsCert;
 use tokio::sync::{mpsc, oneshot};
 
-use super::driver;
+use super::driver::{self, Relaying};
 use super::figures::Figures;
 use super::handle::{Command, DriverHandle, Notice, Order};
-use super::sessions::{MAX_UNHEARD, Seats, Shared};
+use super::relays::Server;
+use super::sessions::{MAX_UNHEARD, Offered, Seats, Shared};
 use super::socket::bind_all;
 use crate::config::Network;
-use crate::hub::Hub;
 use crate::media::Bitrate;
 use crate::protocol::{ErrorCode, PeerId, RpcError};
 
@@ -25,7 +25,7 @@ pub struct Context {
     pub network: Network,
     pub certificate: DtlsCert,
     /// Every stream that viewers may ask for; the first is the default.
-    pub streams: Vec<(Arc<Hub>, Bitrate)>,
+    pub streams: Vec<Offered>,
     /// The most viewers at once.
     pub max_viewers: u32,
     pub notices: mpsc::Sender<Notice>,
@@ -62,9 +62,14 @@ pub fn spawn(context: Context) -> anyhow::Result<(Drivers, Vec<JoinHandle<()>>)>
         max_unheard: MAX_UNHEARD.div_ceil(count),
         notices: context.notices,
     };
+    let relaying = Relaying {
+        servers: Server::all(&network.ice_servers),
+        listen: network.listen.clone(),
+        policy: network.transport_policy,
+    };
     let (mut handles, mut threads) = (Vec::new(), Vec::new());
     for (index, sockets) in sockets.into_iter().enumerate() {
-        match driver::spawn(index, sockets, shared.clone()) {
+        match driver::spawn(index, sockets, shared.clone(), relaying.clone()) {
             Ok((handle, thread)) => {
                 handles.push(handle);
                 threads.push(thread);
@@ -94,7 +99,8 @@ impl Drivers {
         self.of(command.peer())?.send(Order::Viewer(command))
     }
 
-    /// Tells all that a stream's format changed: sessions whose SDP is no longer true have to be made anew.
+    /// Tells all that a stream's format changed, or that one of its rungs came or went: sessions whose SDP is no longer true have to be
+    /// made anew.
     ///
     /// # Errors
     /// As [`Drivers::send`]; the others are told all the same.
@@ -102,7 +108,7 @@ impl Drivers {
         self.tell_all(|| Order::FormatChanged { stream: stream.to_owned() })
     }
 
-    /// Tells all that a stream's encoder is asked for another bit rate.
+    /// Tells all that the encoder of a stream's high rung is asked for another bit rate.
     ///
     /// # Errors
     /// As [`Drivers::send`]; the others are told all the same.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::batch::Sent;
 use super::latency::Latency;
+use super::relays::RelayFigures;
 use crate::session::{Counts, Ending};
 
 /// What drivers have counted since they were started. No address and no viewer's name is in it.
@@ -15,9 +16,9 @@ pub struct Figures {
     pub closed: [u64; Ending::ALL.len()],
     /// Of all sessions, those that have ended included.
     pub sessions: Counts,
-    /// Sessions now, for each stream in the order of the configuration.
+    /// Sessions now, for each rung of each stream in the order of the configuration.
     pub viewers: Vec<u64>,
-    /// How old pictures were when they were sent, for each stream in the same order.
+    /// How old pictures were when they were sent, for each rung in the same order.
     pub latencies: Vec<Latency>,
     /// Bytes a second that the paths of viewers are believed to carry, of those where that is known.
     pub estimates: Vec<f64>,
@@ -25,6 +26,8 @@ pub struct Figures {
     pub rtts: Vec<f64>,
     /// Shares of packets lost in the last second, 0 to 1, the same way.
     pub losses: Vec<f64>,
+    /// Of each TURN server, with its URL, in the order of the configuration.
+    pub relays: Vec<(String, RelayFigures)>,
 }
 
 impl Figures {
@@ -40,6 +43,7 @@ impl Figures {
             estimates,
             rtts,
             losses,
+            relays,
         } = other;
         self.traffic.add(&traffic);
         self.counted.add(&counted);
@@ -58,6 +62,12 @@ impl Figures {
         self.estimates.extend(estimates);
         self.rtts.extend(rtts);
         self.losses.extend(losses);
+        for (url, figures) in relays {
+            match self.relays.iter_mut().find(|(known, _)| *known == url) {
+                Some((_, sum)) => sum.add(&figures),
+                None => self.relays.push((url, figures)),
+            }
+        }
     }
 }
 

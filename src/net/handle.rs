@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::figures::Figures;
 use crate::media::Bitrate;
-use crate::protocol::{Candidates, Close, ErrorCode, Message, Offer, OfferReply, PeerId, Role, RpcError};
+use crate::protocol::{Candidates, Close, ErrorCode, Message, Offer, OfferReply, PeerId, QualityReply, Role, RpcError, SessionQuality};
 
 /// Orders that may wait for a driver: it answers in microseconds, so more than this is a flood.
 pub const MAX_COMMANDS: usize = 256;
@@ -36,6 +36,12 @@ pub enum Command {
     Close { peer: PeerId, close: Close },
     /// A message for the data channel of `peer`'s session.
     Message { peer: PeerId, session: String, message: Message },
+    /// A viewer wishes for another rung.
+    Quality {
+        peer: PeerId,
+        wish: SessionQuality,
+        reply: oneshot::Sender<Result<QualityReply, RpcError>>,
+    },
     /// A viewer wants a key frame.
     KeyFrame { peer: PeerId },
 }
@@ -48,6 +54,7 @@ impl Command {
             | Self::Candidates { peer, .. }
             | Self::Close { peer, .. }
             | Self::Message { peer, .. }
+            | Self::Quality { peer, .. }
             | Self::KeyFrame { peer } => peer,
         }
     }
@@ -59,6 +66,7 @@ impl Command {
             Self::Offer { offer, .. } => (offer.sdp.len() + offer.nonce.len()).max(OFFER_BYTES),
             Self::Candidates { candidates, .. } => candidates.candidates.iter().map(|line| line.len() + size_of::<String>()).sum(),
             Self::Close { close, .. } => close.reason.len() + close.session.len(),
+            Self::Quality { wish, .. } => wish.session.len(),
             Self::Message { .. } | Self::KeyFrame { .. } => 0,
         }
     }
@@ -69,9 +77,9 @@ impl Command {
 pub enum Order {
     /// For the viewer whom it names.
     Viewer(Command),
-    /// A stream's format changed: sessions that can't carry it have to be made anew.
+    /// A stream's format changed, or one of its rungs came or went: sessions that can't carry it have to be made anew.
     FormatChanged { stream: String },
-    /// A stream's encoder is asked for another bit rate.
+    /// The encoder of a stream's high rung is asked for another bit rate.
     TargetChanged { stream: String, bitrate: Bitrate },
     /// Somebody wants to know how it goes.
     Figures { reply: oneshot::Sender<Figures> },

@@ -7,6 +7,7 @@ mod figures;
 mod handle;
 mod interfaces;
 mod latency;
+mod relays;
 mod sessions;
 mod socket;
 
@@ -15,4 +16,5 @@ pub use drivers::{Context, Drivers, spawn};
 pub use figures::{Counted, Figures, Spread, Traffic};
 pub use handle::{Command, Notice};
 pub use latency::Latency;
-pub use sessions::MAX_UNHEARD;
+pub use relays::{RelayFigures, credentials};
+pub use sessions::{MAX_UNHEARD, Offered};

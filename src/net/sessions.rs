@@ -1,6 +1,8 @@
 //! All sessions of a driver, and how a datagram finds its own.
 
 mod admission;
+mod relayed;
+mod rungs;
 mod seats;
 #[cfg(test)]
 mod tests;
@@ -15,6 +17,8 @@ use str0m::config::DtlsCert;
 use str0m::ice::StunMessage;
 use tokio::sync::mpsc;
 
+pub use self::rungs::Offered;
+use self::rungs::Watch;
 use self::seats::Seat;
 pub use self::seats::{MAX_UNHEARD, Seats};
 use super::driver::is_plausible;
@@ -22,8 +26,8 @@ use super::figures::Figures;
 use super::handle::{Command, Notice};
 use super::latency::Latency;
 use super::socket::Datagram;
-use crate::hub::{Hub, Next, Subscription};
-use crate::media::Bitrate;
+use crate::hub::{Hub, Next, Stream};
+use crate::media::{Bitrate, Quality};
 use crate::protocol::{Candidates, Close, ErrorCode, Message, PeerId, Reply, RpcError};
 use crate::session::{Datagrams, Ending, Event, Input, Outbox, Session, WallClock};
 
@@ -41,24 +45,32 @@ const MAX_MESSAGES_WAITING: usize = 32;
 pub struct Shared {
     pub certificate: DtlsCert,
     /// Every stream that viewers may ask for; the first is the default.
-    pub streams: Vec<(Arc<Hub>, Bitrate)>,
+    pub streams: Vec<Offered>,
     pub seats: Seats,
     /// The most sessions, of one driver, of viewers who were not heard of yet.
     pub max_unheard: usize,
     pub notices: mpsc::Sender<Notice>,
 }
 
+impl Shared {
+    /// Every rung of every stream, in order.
+    pub fn rungs(&self) -> impl Iterator<Item = &Arc<Hub>> {
+        self.streams.iter().flat_map(|offered| offered.stream.rungs())
+    }
+}
+
 /// Every session, found by key, by network address and by ICE user name fragment.
 pub struct Sessions {
     shared: Shared,
     locals: Vec<SocketAddr>,
+    relayed: relayed::Held,
     slots: HashMap<u64, Slot>,
     by_address: HashMap<SocketAddr, u64>,
     by_ufrag: HashMap<String, u64>,
     next_key: u64,
     outbox: Outbox,
     viewers: Arc<AtomicU32>,
-    /// When the live pictures among the datagrams were captured, and the stream's place in the configuration.
+    /// When the live pictures among the datagrams were captured, and the place of their rung among all.
     unsent: Vec<(usize, Instant)>,
     /// What only rises; what is true now is added when somebody asks.
     figures: Figures,
@@ -69,8 +81,10 @@ struct Slot {
     session: Session,
     /// Taken when a packet has come that only this viewer can make.
     seat: Option<Seat>,
-    hub: Arc<Hub>,
-    subscription: Option<Subscription>,
+    stream: Stream,
+    /// The rung that the viewer wishes for.
+    wished: Quality,
+    watch: Option<Watch>,
     addresses: Vec<SocketAddr>,
     ufrags: Vec<String>,
     scheduled: Option<Instant>,
@@ -79,12 +93,13 @@ struct Slot {
 impl Sessions {
     pub fn new(shared: Shared, locals: Vec<SocketAddr>, viewers: Arc<AtomicU32>) -> Self {
         let figures = Figures {
-            latencies: vec![Latency::default(); shared.streams.len()],
+            latencies: vec![Latency::default(); shared.rungs().count()],
             ..Figures::default()
         };
         Self {
             shared,
             locals,
+            relayed: relayed::Held::default(),
             slots: HashMap::new(),
             by_address: HashMap::new(),
             by_ufrag: HashMap::new(),
@@ -119,8 +134,8 @@ impl Sessions {
 
     /// The datagrams were given to the system, which ended at `now`.
     pub fn sent(&mut self, now: Instant) {
-        for (stream, captured) in self.unsent.drain(..) {
-            if let Some(latency) = self.figures.latencies.get_mut(stream) {
+        for (rung, captured) in self.unsent.drain(..) {
+            if let Some(latency) = self.figures.latencies.get_mut(rung) {
                 latency.note(now.saturating_duration_since(captured));
             }
         }
@@ -128,10 +143,7 @@ impl Sessions {
 
     /// Keys of the sessions that want pictures.
     pub fn watching(&self) -> impl Iterator<Item = u64> {
-        self.slots
-            .iter()
-            .filter(|(_, slot)| slot.subscription.is_some())
-            .map(|(key, _)| *key)
+        self.slots.iter().filter(|(_, slot)| slot.watch.is_some()).map(|(key, _)| *key)
     }
 
     /// Gives a datagram to the session it is meant for; returns that session's key.
@@ -202,21 +214,23 @@ impl Sessions {
             Command::Message { peer, session, message } => self.on_own(&peer, &session, clock, |slot, outbox| {
                 slot.session.handle(Input::Message(&message), clock.instant, clock, outbox);
             }),
+            Command::Quality { peer, wish, reply } => self.change_quality(&peer, &wish, reply, clock),
             Command::KeyFrame { peer } => {
                 for slot in self.slots.values().filter(|slot| *slot.session.peer() == peer) {
-                    slot.hub.target().request_key_frame();
+                    slot.rung().target().request_key_frame();
                 }
                 Vec::new()
             }
         }
     }
 
-    /// A stream's format changed: closes the sessions that can't carry it; returns their keys.
+    /// A stream's format changed, or one of its rungs came or went: closes the sessions that can't carry it; returns their keys.
     pub fn format_changed(&mut self, stream: &str, clock: &WallClock) -> Vec<u64> {
-        let of_stream = self.slots.iter_mut().filter(|(_, slot)| slot.hub.name() == stream);
+        let of_stream = self.slots.iter_mut().filter(|(_, slot)| slot.stream.name() == stream);
         let keys: Vec<u64> = of_stream
             .filter_map(|(key, slot)| {
-                let follows = slot.hub.format().is_some_and(|format| slot.session.follow(format));
+                let follows = slot.stream.high.format().is_some_and(|format| slot.session.follow(format));
+                slot.follow_rungs(clock.instant);
                 (!follows).then_some(*key)
             })
             .collect();
@@ -227,15 +241,14 @@ impl Sessions {
         keys
     }
 
-    /// A stream's encoder is asked for another bit rate: sessions tell it, and new ones start from it.
+    /// The encoder of a stream's high rung is asked for another bit rate: sessions tell it, and new ones start from it.
     pub fn target_changed(&mut self, stream: &str, bitrate: Bitrate) {
-        for (hub, known) in &mut self.shared.streams {
-            if hub.name() == stream {
-                *known = bitrate;
-            }
+        for offered in self.shared.streams.iter_mut().filter(|offered| offered.stream.name() == stream) {
+            offered.bitrate = bitrate;
         }
-        for slot in self.slots.values_mut().filter(|slot| slot.hub.name() == stream) {
-            slot.session.set_target(bitrate);
+        let of_stream = self.slots.values_mut().filter(|slot| slot.stream.name() == stream);
+        for slot in of_stream.filter(|slot| slot.rung().quality() == Quality::High) {
+            slot.session.shows(Quality::High, bitrate);
         }
     }
 
@@ -248,20 +261,31 @@ impl Sessions {
             if at <= now + ahead {
                 slot.session.handle(Input::Timeout, at.max(now), clock, &mut self.outbox);
             } else if slot.session.is_ready(now)
-                && let Some(subscription) = &mut slot.subscription
+                && !self.relayed.holds_back(slot.session.source())
+                && let Some(watch) = &mut slot.watch
             {
-                match subscription.next(now) {
+                let before = watch.hub().quality();
+                match watch.next(now) {
                     Next::Picture { picture, backlog } => {
+                        let quality = watch.hub().quality();
+                        if quality != before
+                            && let Some(offered) = self
+                                .shared
+                                .streams
+                                .iter()
+                                .find(|offered| offered.stream.name() == slot.stream.name())
+                        {
+                            slot.session.shows(quality, offered.bitrate(quality));
+                        }
                         let input = Input::Picture {
                             unit: &picture.unit,
                             payloads: picture.payloads(),
                             backlog,
                         };
                         slot.session.handle(input, now, clock, &mut self.outbox);
-                        let stream = self.shared.streams.iter().position(|(hub, _)| Arc::ptr_eq(hub, &slot.hub));
-                        let live = subscription.is_live();
-                        self.unsent
-                            .extend(stream.filter(|_| live).map(|stream| (stream, picture.unit.captured)));
+                        let rung = self.shared.rungs().position(|hub| Arc::ptr_eq(hub, watch.hub()));
+                        let live = watch.is_live();
+                        self.unsent.extend(rung.filter(|_| live).map(|rung| (rung, picture.unit.captured)));
                     }
                     Next::Lagged { dropped } => {
                         tracing::warn!(session = %slot.id, dropped, "viewer too slow, waiting for a key frame");
@@ -387,9 +411,9 @@ impl Sessions {
             Event::Connected => {
                 tracing::info!(session = %slot.id, "viewer connected");
                 self.figures.counted.connected += 1;
-                slot.subscription = Some(slot.hub.subscribe(clock.instant));
+                slot.watch = Some(Watch::new(slot.rung(), &slot.stream.high, clock.instant));
             }
-            Event::KeyFrameWanted => slot.hub.target().request_key_frame(),
+            Event::KeyFrameWanted => slot.rung().target().request_key_frame(),
             Event::Candidates(candidates) => {
                 let candidates = Candidates {
                     session: slot.id.clone(),
@@ -441,8 +465,9 @@ impl Sessions {
             self.by_ufrag.remove(ufrag);
         }
         self.count_viewers();
-        self.figures.sessions.add(&slot.session.figures().counts);
         let ending = slot.session.ending().unwrap_or(Ending::Failed);
+        let reason = self.relayed.explain(ending, reason);
+        self.figures.sessions.add(&slot.session.figures().counts);
         if let Some(index) = Ending::ALL.iter().position(|known| *known == ending) {
             self.figures.closed[index] += 1;
         }
@@ -464,8 +489,8 @@ impl Sessions {
         for path in &paths {
             figures.sessions.add(&path.counts);
         }
-        let of_stream = |hub: &Arc<Hub>| self.slots.values().filter(|slot| Arc::ptr_eq(&slot.hub, hub)).count() as u64;
-        figures.viewers = self.shared.streams.iter().map(|(hub, _)| of_stream(hub)).collect();
+        let of_rung = |hub: &Arc<Hub>| self.slots.values().filter(|slot| Arc::ptr_eq(slot.rung(), hub)).count() as u64;
+        figures.viewers = self.shared.rungs().map(of_rung).collect();
         figures.estimates = paths.iter().filter_map(|path| Some(path.estimate?.as_bps() as f64 / 8.0)).collect();
         figures.rtts = paths.iter().filter_map(|path| Some(path.rtt?.as_secs_f64())).collect();
         figures.losses = paths.iter().filter_map(|path| Some(f64::from(path.loss?))).collect();

@@ -21,18 +21,21 @@ use str0m::channel::ChannelId;
 use str0m::media::{Mid, Pt};
 use str0m::net::{Protocol, Receive};
 
-use crate::media::{Bitrate, StreamFormat};
+use crate::media::{Bitrate, MediaTime, Quality, StreamFormat};
 use crate::protocol::{ErrorCode, Message, PeerId, Playout, Role, RpcError};
 
 pub use figures::{Counts, Ending, SessionFigures};
 pub use outbox::{Datagrams, Outbox, Route, Run};
-pub use seam::{Event, Input, Setup, WallClock};
+pub use seam::{Event, Input, Relayed, Setup, WallClock};
 
 /// A viewer that has not connected by then never will: browsers give up after about as long.
 const CONNECT_TIME: Duration = Duration::from_secs(15);
 
 /// Candidates taken of a viewer: browsers have a dozen. Each costs a check with every address of ours.
 const MAX_CANDIDATES: usize = 32;
+
+/// Addresses at TURN servers that one session is told of: a server that comes and goes gives a new one each time.
+const MAX_RELAYED: usize = 256;
 
 /// One viewer's session.
 pub struct Session {
@@ -44,6 +47,9 @@ pub struct Session {
     format: StreamFormat,
     playout: Playout,
     target: Bitrate,
+    quality: Quality,
+    /// Of the last picture that was sent.
+    last_time: Option<MediaTime>,
     media: Option<(Mid, Pt)>,
     channel: Option<ChannelId>,
     connected: bool,
@@ -68,6 +74,12 @@ pub struct Session {
     requests: usize,
     /// How many of the viewer's candidates were taken since the last ICE restart.
     candidates: usize,
+    /// How many of our addresses at TURN servers it was told of.
+    relayed: usize,
+    /// From which of our addresses the newest picture left.
+    source: Option<SocketAddr>,
+    /// That address is gone, and with it what was on its way.
+    cut: bool,
     dropped: u64,
     /// What the stack reported and is not dealt with yet; empty between inputs.
     pending: VecDeque<str0m::Event>,
@@ -87,7 +99,8 @@ impl Session {
         let choice = offer::choose(sdp, setup.format).map_err(|sentence| RpcError::new(ErrorCode::UnsupportedCodec, sentence))?;
         let start_bitrate = offer::reports_arrivals(sdp).then_some(setup.bitrate);
         let mut rtc = rtc::build(setup.certificate, choice, start_bitrate, now);
-        let answer = rtc::accept(&mut rtc, sdp, setup.locals).map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
+        let answer = rtc::accept(&mut rtc, sdp, setup.locals, setup.relayed)
+            .map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
         if !offer::sends_video(&answer) {
             let sentence = "the offer asks for no video: it needs a video section that receives";
             return Err(RpcError::new(ErrorCode::InvalidParams, sentence));
@@ -102,6 +115,8 @@ impl Session {
             format: setup.format,
             playout: setup.playout,
             target: setup.bitrate,
+            quality: setup.quality,
+            last_time: None,
             media: None,
             channel: None,
             connected: false,
@@ -121,6 +136,9 @@ impl Session {
             sent_before: None,
             requests: 0,
             candidates,
+            relayed: setup.relayed.len(),
+            source: None,
+            cut: false,
             dropped: 0,
             pending: VecDeque::new(),
             closed: false,
@@ -148,7 +166,7 @@ impl Session {
         }
         self.candidates = count_candidates(sdp)?;
         self.now = self.now.max(now);
-        let answer = rtc::accept(&mut self.rtc, sdp, &[]).map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
+        let answer = rtc::accept(&mut self.rtc, sdp, &[], &[]).map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
         self.drain(outbox);
         Ok(offer::finish(&answer, self.format))
     }
@@ -184,6 +202,12 @@ impl Session {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.connected
+    }
+
+    /// From which of our addresses pictures leave, once they do.
+    #[must_use]
+    pub fn source(&self) -> Option<SocketAddr> {
+        self.source
     }
 
     /// Whether it is over and can be forgotten.
@@ -246,8 +270,15 @@ impl Session {
         self.closed.then_some(self.ending)
     }
 
-    /// The encoder is asked for another bit rate now.
-    pub fn set_target(&mut self, bitrate: Bitrate) {
+    /// Whether a rung of this format can be shown within what was agreed on.
+    #[must_use]
+    pub fn can_carry(&self, rung: StreamFormat) -> bool {
+        offer::decodes(self.format, rung)
+    }
+
+    /// The viewer is shown this rung now, whose encoder is asked for this bit rate.
+    pub fn shows(&mut self, quality: Quality, bitrate: Bitrate) {
+        self.quality = quality;
         self.target = bitrate;
     }
 
@@ -290,7 +321,21 @@ impl Session {
                 Ok(())
             }
             Input::AddressesAdded(addresses) => {
-                self.addresses_added(addresses, outbox);
+                let candidates = addresses.iter().filter_map(|address| str0m::Candidate::host(*address, "udp").ok());
+                self.add_locals(candidates, outbox);
+                Ok(())
+            }
+            Input::RelayedAdded(relayed) => {
+                self.relayed += 1;
+                let candidate = rtc::relayed(relayed).filter(|_| self.relayed <= MAX_RELAYED);
+                self.add_locals(candidate, outbox);
+                Ok(())
+            }
+            Input::RelayedGone(relayed) => {
+                self.cut |= self.source == Some(relayed.address);
+                if let Some(candidate) = rtc::relayed(relayed) {
+                    self.rtc.direct_api().invalidate_candidate(&candidate);
+                }
                 Ok(())
             }
         };
@@ -379,10 +424,9 @@ impl Session {
         }
     }
 
-    fn addresses_added(&mut self, addresses: &[SocketAddr], outbox: &mut Outbox) {
-        let added: Vec<String> = addresses
-            .iter()
-            .filter_map(|address| str0m::Candidate::host(*address, "udp").ok())
+    fn add_locals(&mut self, candidates: impl IntoIterator<Item = str0m::Candidate>, outbox: &mut Outbox) {
+        let added: Vec<String> = candidates
+            .into_iter()
             .filter_map(|candidate| self.rtc.add_local_candidate(candidate).map(str0m::Candidate::to_sdp_string))
             .collect();
         if !added.is_empty() {

@@ -105,6 +105,12 @@ pub fn carries(agreed: StreamFormat, now: StreamFormat) -> bool {
     profile.is_some() && profile == Profile::read(now.profile_level_id)
 }
 
+/// Whether who decodes a stream of `agreed` decodes `rung` too.
+pub fn decodes(agreed: StreamFormat, rung: StreamFormat) -> bool {
+    let profiles = Profile::read(agreed.profile_level_id).zip(Profile::read(rung.profile_level_id));
+    profiles.is_some_and(|(agreed, rung)| agreed.decodes(rung))
+}
+
 /// How many candidates an offer holds.
 pub fn candidates(sdp: &str) -> usize {
     sdp.lines().filter(|line| line.starts_with("a=candidate:")).count()

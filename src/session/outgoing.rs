@@ -6,8 +6,8 @@ use std::time::Duration;
 use str0m::rtp::{AbsCaptureTime, ExtensionValues, RtpBurst};
 use str0m::stats::PeerStats;
 
-use super::{Outbox, Route, Session, WallClock};
-use crate::media::{AccessUnit, Bitrate};
+use super::{Event, Outbox, Route, Session, WallClock};
+use crate::media::{AccessUnit, Bitrate, MediaTime};
 use crate::protocol::{Message, Playout, SessionStats};
 
 /// How fast pictures are sent to a viewer who has to catch up with the newest one. A whole group of pictures at once would
@@ -32,10 +32,14 @@ impl Session {
             capture_time: clock.at(unit.captured),
             clock_offset: None,
         };
+        // A rung that is joined may begin with a picture that the other one has shown already.
+        let after = self.last_time.map_or(0, |last| last.ticks() + 1);
+        let time = unit.time.max(MediaTime::from_ticks(after));
+        self.last_time = Some(time);
         let burst = RtpBurst {
             pt,
             seq_no: self.seq_no.into(),
-            time: unit.time.rtp(),
+            time: time.rtp(),
             wallclock: unit.captured,
             ext_vals: ExtensionValues {
                 abs_capture_time: Some(captured),
@@ -66,6 +70,9 @@ impl Session {
         let mut api = self.rtc.direct_api();
         outbox.datagrams.append(|bytes, lengths| {
             let path = api.send_rtp_now(self.now, mid, None, picture, bytes, lengths)?;
+            if self.source.replace(path.source) != Some(path.source) && std::mem::take(&mut self.cut) {
+                outbox.events.push(Event::KeyFrameWanted);
+            }
             Some(Route {
                 source: path.source,
                 destination: path.destination,
@@ -107,6 +114,7 @@ impl Session {
             estimate_bps: self.figures.estimate.map(Bitrate::as_bps),
             target_bps: self.target.as_bps(),
             dropped: self.dropped,
+            quality: self.quality,
         };
         // Only a hint: a full channel shows at the next message that matters.
         let _ = self.say(&Message::notification("session.stats", &stats));

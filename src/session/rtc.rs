@@ -9,6 +9,7 @@ use str0m::rtp::Extension;
 use str0m::{Candidate, Rtc, RtcConfig};
 
 use super::offer::Choice;
+use super::seam::Relayed;
 use crate::media::Bitrate;
 
 /// How long a sent packet can be asked for again. A retransmission that comes later than this has missed its picture.
@@ -49,7 +50,7 @@ pub fn build(certificate: &DtlsCert, choice: Choice, start_bitrate: Option<Bitra
 ///
 /// # Errors
 /// A sentence that says what is wrong with the offer.
-pub fn accept(rtc: &mut Rtc, sdp: &str, locals: &[SocketAddr]) -> Result<String, String> {
+pub fn accept(rtc: &mut Rtc, sdp: &str, locals: &[SocketAddr], relays: &[Relayed]) -> Result<String, String> {
     let mut ufrags = sdp.lines().filter_map(|line| line.trim().strip_prefix("a=ice-ufrag:"));
     if let Some(long) = ufrags.find(|ufrag| ufrag.len() > MAX_UFRAG) {
         return Err(format!(
@@ -64,11 +65,29 @@ pub fn accept(rtc: &mut Rtc, sdp: &str, locals: &[SocketAddr]) -> Result<String,
             rtc.add_local_candidate(candidate);
         }
     }
+    for candidate in relays.iter().copied().filter_map(relayed) {
+        rtc.add_local_candidate(candidate);
+    }
     let answer = rtc
         .sdp_api()
         .accept_offer(offer)
         .map_err(|error| format!("the offer can't be answered: {error}"))?;
     Ok(answer.to_sdp_string())
+}
+
+/// The candidate for an address at a TURN server, if it is one that a viewer can use.
+pub fn relayed(relayed: Relayed) -> Option<Candidate> {
+    /// Of relayed candidates (RFC 8445, 5.1.2.1, allows 0 to 126; this is the stack's own).
+    const TYPE: u32 = 2;
+    /// The formula's 256 - 1 for the only component.
+    const COMPONENT: u32 = 255;
+    let priority = TYPE << 24 | u32::from(relayed.preference) << 8 | COMPONENT;
+    let Relayed { address, preference } = relayed;
+    let (ip, port) = (address.ip(), address.port());
+    // The stack takes a priority from text alone. Which address of ours is related to it is nobody's business (RFC 8839, 5.1).
+    let related = if ip.is_ipv4() { "0.0.0.0" } else { "::" };
+    let line = format!("candidate:relay{preference} 1 udp {priority} {ip} {port} typ relay raddr {related} rport 0");
+    Candidate::from_sdp_string(&line).ok()
 }
 
 /// Bounds the retransmission cache of the stream that is sent on `mid`.

@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use str0m::config::DtlsCert;
 
-use crate::media::{AccessUnit, Bitrate, StreamFormat};
+use crate::media::{AccessUnit, Bitrate, Quality, StreamFormat};
 use crate::protocol::{Message, PeerId, Playout, Role};
 
 /// What a session starts from.
@@ -22,14 +22,27 @@ pub struct Setup<'a> {
     pub format: StreamFormat,
     /// What the encoder is asked for: where the estimate starts.
     pub bitrate: Bitrate,
+    /// The rung that is shown first.
+    pub quality: Quality,
     /// What the viewer prefers.
     pub playout: Playout,
     /// This device's addresses, as host candidates.
     pub locals: &'a [SocketAddr],
+    /// Its addresses at TURN servers.
+    pub relayed: &'a [Relayed],
+}
+
+/// An address of ours at a TURN server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relayed {
+    /// Where viewers send to.
+    pub address: SocketAddr,
+    /// Which of several is to be taken: the highest.
+    pub preference: u16,
 }
 
 /// What can happen to a session.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Input<'a> {
     /// Bytes from the network: from whom, to which of our addresses.
     Datagram {
@@ -51,6 +64,10 @@ pub enum Input<'a> {
     Candidates(&'a [String]),
     /// New addresses of this device.
     AddressesAdded(&'a [SocketAddr]),
+    /// A TURN server lends this device an address.
+    RelayedAdded(Relayed),
+    /// It does no longer.
+    RelayedGone(Relayed),
 }
 
 /// What a session tells its driver.

@@ -7,7 +7,7 @@ import { openViewer, startBrowser } from './browser.mjs';
 import { Cleanup, TURN, eventually, startAgent, startCoturn, startMosquitto, writeConfig } from './run.mjs';
 
 for (const transport of ['udp', 'tcp']) {
-  test(`the browser’s relay over ${transport} carries the picture`, async () => {
+  test(`relays of both sides over ${transport} carry the picture`, async () => {
     const cleanup = new Cleanup();
     try {
       const browser = await startBrowser(cleanup);
@@ -29,7 +29,7 @@ credential_file = CREDENTIAL`,
       const path = await viewer.stat('Path');
       console.log(`relay over ${transport}: ${count.decoded} frames in ${count.secs.toFixed(2)} s, ${count.freezes} freezes, ${path}`);
       assert.ok(count.decoded > 0.98 * count.made, `over 98 % are decoded, not ${count.decoded} of ${count.made}`);
-      assert.equal(path, `relayed (this side's relay by ${transport.toUpperCase()})`);
+      assert.equal(path, `relayed (this side's relay by ${transport.toUpperCase()} and the device's relay)`);
       await viewer.screenshot(`relay-${transport}`);
 
       // The path falls silent, and nobody says why: a stopped server answers nothing and refuses nothing.

@@ -3,7 +3,9 @@
 
 pub mod broker;
 pub mod certificates;
+pub mod coturn;
 pub mod device;
+pub mod film;
 pub mod http;
 pub mod memory;
 pub mod peer;

@@ -82,6 +82,11 @@ impl Running {
         self.log.so_far()
     }
 
+    /// What it wrote to standard output until now.
+    pub fn output(&self) -> String {
+        self.out.so_far()
+    }
+
     /// Sends a signal such as `TERM`, to this process only.
     pub fn signal(&self, signal: &str) {
         let sent = Command::new("sh")

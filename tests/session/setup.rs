@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use peercam::media::Bitrate;
+use peercam::media::{Bitrate, Quality};
 use peercam::protocol::{PeerId, Playout, Role, RpcError};
 use peercam::session::{Session, Setup, WallClock};
 use str0m::config::DtlsCert;
@@ -87,7 +87,9 @@ pub fn answer_as(
         certificate,
         format: film::FORMAT,
         bitrate: Bitrate::kbps(2_500),
+        quality: Quality::High,
         playout: Playout::Realtime,
+        relayed: &[],
         locals: &[device_address],
     };
     Session::accept(setup, sdp, now)

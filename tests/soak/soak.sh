@@ -57,6 +57,9 @@ section "the broker is away for 60 s and comes back at another address" \
 section "strangers do harm while six watch, ten times" \
   env PEERCAM_SOAK=1 cargo test --workspace --locked --quiet --test agent_hostile -- --nocapture
 
+section "a TURN server that forgets everything within a minute, for three" \
+  env PEERCAM_SOAK=1 cargo test --workspace --locked --quiet --test agent_relay renewed -- --nocapture
+
 # whep_of_aiortc SECONDS: a WHEP client that nobody here wrote decodes the picture. Fetches it from PyPI.
 whep_of_aiortc() {
   python3 -m venv "$work/venv" && "$work/venv/bin/pip" install --quiet aiortc==1.16.0 aiohttp==3.14.5 || return

@@ -1,10 +1,6 @@
 //! How a session begins, and how it begins anew.
 
-use std::sync::Arc;
-
-use super::{MAX_ADDRESSES, Sessions, Slot};
-use crate::hub::Hub;
-use crate::media::Bitrate;
+use super::{MAX_ADDRESSES, Offered, Sessions, Slot};
 use crate::protocol::{ErrorCode, Offer, OfferReply, PeerId, Role, RpcError};
 use crate::session::{Ending, Session, Setup, WallClock};
 
@@ -13,7 +9,10 @@ const UFRAGS: usize = 2;
 
 impl Sessions {
     pub(super) fn accept(&mut self, peer: PeerId, role: Role, offer: &Offer, clock: &WallClock) -> Result<(u64, OfferReply), RpcError> {
-        let (hub, bitrate) = self.stream(offer.stream.as_deref())?;
+        let offered = self.stream(offer.stream.as_deref())?.clone();
+        let stream = offered.stream.clone();
+        // The SDP is agreed on for the high rung, whatever is shown first: its decoder decodes the low one too.
+        let hub = &stream.high;
         let format = hub.format().ok_or_else(|| {
             let sentence = match hub.trouble() {
                 Some(reason) => format!("the camera `{}` shows nothing: {reason}", hub.name()),
@@ -32,15 +31,19 @@ impl Sessions {
             self.make_room(clock)?;
         }
         let id = random_id()?;
+        let rung = stream.rung(offer.quality);
+        let quality = rung.quality();
         let setup = Setup {
             id: &id,
             peer,
             role,
             certificate: &self.shared.certificate,
             format,
-            bitrate,
+            bitrate: offered.bitrate(quality),
+            quality,
             playout: offer.playout,
             locals: &self.locals,
+            relayed: self.relayed.addresses(),
         };
         let (mut session, sdp) = Session::accept(setup, &offer.sdp, clock.instant)?;
         // Not before: an offer that is refused ends nothing.
@@ -48,7 +51,7 @@ impl Sessions {
             self.close(key, Ending::Replaced, "the viewer opened a new session", clock);
         }
         // Asked for now, the key frame is there when the connection is.
-        drop(hub.subscribe(clock.instant));
+        drop(rung.subscribe(clock.instant));
         let key = self.next_key;
         self.next_key += 1;
         let ufrag = session.ufrag();
@@ -57,8 +60,9 @@ impl Sessions {
             id: id.clone(),
             session,
             seat: None,
-            hub,
-            subscription: None,
+            stream,
+            wished: offer.quality,
+            watch: None,
             addresses: Vec::new(),
             ufrags: vec![ufrag],
             scheduled: None,
@@ -67,7 +71,7 @@ impl Sessions {
         self.figures.counted.opened += 1;
         self.count_viewers();
         tracing::info!(session = %id, viewers = self.slots.len(), "viewer joins");
-        Ok((key, OfferReply { session: id, sdp }))
+        Ok((key, OfferReply { session: id, sdp, quality }))
     }
 
     pub(super) fn restart(&mut self, peer: &PeerId, id: &str, offer: &Offer, clock: &WallClock) -> Result<(u64, OfferReply), RpcError> {
@@ -94,6 +98,7 @@ impl Sessions {
         for ufrag in slot.ufrags.drain(..old) {
             self.by_ufrag.remove(&ufrag);
         }
+        let quality = slot.rung().quality();
         self.figures.counted.restarted += 1;
         self.settle(key, clock);
         Ok((
@@ -101,18 +106,19 @@ impl Sessions {
             OfferReply {
                 session: id.to_owned(),
                 sdp,
+                quality,
             },
         ))
     }
 
-    fn stream(&self, name: Option<&str>) -> Result<(Arc<Hub>, Bitrate), RpcError> {
+    fn stream(&self, name: Option<&str>) -> Result<&Offered, RpcError> {
         let mut streams = self.shared.streams.iter();
         let found = match name {
-            Some(name) => streams.find(|(hub, _)| hub.name() == name),
+            Some(name) => streams.find(|offered| offered.stream.name() == name),
             None => streams.next(),
         };
-        found.cloned().ok_or_else(|| {
-            let names: Vec<&str> = self.shared.streams.iter().map(|(hub, _)| hub.name()).collect();
+        found.ok_or_else(|| {
+            let names: Vec<&str> = self.shared.streams.iter().map(|offered| offered.stream.name()).collect();
             RpcError::new(
                 ErrorCode::InvalidParams,
                 format!("there is no such stream; this device has: {}", names.join(", ")),

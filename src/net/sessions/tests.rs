@@ -16,17 +16,21 @@ fn certificate() -> DtlsCert {
 
 /// Sessions of a camera that is live, with room for so many notices; nobody takes them.
 fn sessions(notices: usize) -> (Sessions, Receiver<Notice>, WallClock) {
-    let hub = Hub::new("card");
+    let stream = Stream::new("card", true);
     let format = StreamFormat {
         width: 640,
         height: 360,
         profile_level_id: [0x42, 0xe0, 0x1f],
     };
-    hub.set_format(format, true);
+    stream.high.set_format(format, true);
     let (notices, receiver) = channel(notices);
     let shared = Shared {
         certificate: certificate(),
-        streams: vec![(hub, Bitrate::kbps(500))],
+        streams: vec![Offered {
+            stream,
+            bitrate: Bitrate::kbps(500),
+            low_bitrate: Bitrate::kbps(150),
+        }],
         seats: Seats::new(20),
         max_unheard: MAX_UNHEARD,
         notices,
@@ -50,6 +54,7 @@ fn offer(peer: &str, sdp: &str, session: Option<String>, reply: oneshot::Sender<
             session,
             stream: None,
             playout: Playout::Realtime,
+            quality: Quality::High,
         },
         reply,
     }
@@ -70,7 +75,7 @@ fn notices_that_nobody_takes_are_dropped_and_counted() {
     }
     let told = sessions.figures();
     assert_eq!(told.counted.opened, 4);
-    assert_eq!(told.viewers, [1], "a viewer has one session");
+    assert_eq!(told.viewers, [1, 0], "a viewer has one session");
     assert_eq!(closed(&told, Ending::Replaced), 3);
     assert_eq!(told.counted.notices_dropped, 2, "one of three found room");
 }
@@ -128,7 +133,7 @@ fn closed(figures: &Figures, ending: Ending) -> u64 {
 fn a_stream_of_another_size_and_level_ends_no_session_and_one_of_another_profile_ends_all() {
     let (mut sessions, _waiting, clock) = sessions(16);
     let keys = [open(&mut sessions, "alice", &clock), open(&mut sessions, "bob", &clock)];
-    let hub = Arc::clone(&sessions.shared.streams[0].0);
+    let hub = Arc::clone(&sessions.shared.streams[0].stream.high);
     let larger = StreamFormat {
         width: 1920,
         height: 1080,

@@ -25,7 +25,7 @@ use super::web::{Problem, empty, must_be, name_of, read_body, respond, text};
 use super::{Counters, Refusal};
 use crate::control::Dispatcher;
 use crate::protocol::{
-    Candidates, Close, Door, ErrorCode, HelloReply, IceServer, Offer, OfferReply, PeerId, Playout, Role, RpcError, VERSION,
+    Candidates, Close, Door, ErrorCode, HelloReply, IceServer, Offer, OfferReply, PeerId, Playout, Quality, Role, RpcError, VERSION,
 };
 
 const SDP: &str = "application/sdp";
@@ -278,6 +278,7 @@ impl Whep {
             session: session.map(str::to_owned),
             stream: Some(stream.to_owned()),
             playout: Playout::Realtime,
+            quality: Quality::High,
         };
         read(self.call("session.offer", json!(offer), peer, role).await?)
     }

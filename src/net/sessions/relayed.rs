@@ -1,0 +1,79 @@
+//! What sessions have of TURN servers: addresses there, and why there are none.
+
+use std::net::SocketAddr;
+
+use super::Sessions;
+use crate::net::relays::Change;
+use crate::session::{Ending, Input, Relayed, WallClock};
+
+/// What is known of the TURN servers.
+#[derive(Default)]
+pub struct Held {
+    addresses: Vec<Relayed>,
+    /// Those through which no picture can go for a moment.
+    full: Vec<SocketAddr>,
+    /// Why there is no address.
+    trouble: Option<String>,
+}
+
+impl Held {
+    pub fn addresses(&self) -> &[Relayed] {
+        &self.addresses
+    }
+
+    /// Whether pictures from `source` have to wait.
+    pub fn holds_back(&self, source: Option<SocketAddr>) -> bool {
+        source.is_some_and(|source| self.full.contains(&source))
+    }
+
+    /// Adds to the reason for which a session ended what the servers have to do with it.
+    pub fn explain(&self, ending: Ending, reason: String) -> String {
+        match (ending, &self.trouble) {
+            (Ending::NeverConnected | Ending::PathLost, Some(trouble)) => format!("{reason}; {trouble}"),
+            _ => reason,
+        }
+    }
+}
+
+impl Sessions {
+    /// Tells every session what became of the TURN servers; returns the keys of those that changed.
+    pub fn relays_changed(&mut self, changes: &[Change], trouble: Option<String>, clock: &WallClock) -> Vec<u64> {
+        self.relayed.trouble = trouble;
+        let mut changed = Vec::new();
+        for change in changes {
+            match change {
+                Change::Up(relayed) => {
+                    self.relayed.addresses.push(*relayed);
+                    changed.extend(self.tell_all(&Input::RelayedAdded(*relayed), clock));
+                }
+                Change::Down(Some(relayed)) => {
+                    self.relayed.addresses.retain(|known| known != relayed);
+                    changed.extend(self.tell_all(&Input::RelayedGone(*relayed), clock));
+                }
+                Change::Down(None) => {}
+            }
+        }
+        changed
+    }
+
+    /// Pictures wait whose way leads through one of these.
+    pub fn hold_back(&mut self, full: impl Iterator<Item = SocketAddr>) {
+        self.relayed.full.clear();
+        self.relayed.full.extend(full);
+    }
+
+    /// Whether anybody watches, or is about to.
+    pub fn are_there(&self) -> bool {
+        !self.slots.is_empty()
+    }
+
+    fn tell_all(&mut self, input: &Input<'_>, clock: &WallClock) -> Vec<u64> {
+        let keys: Vec<u64> = self.slots.keys().copied().collect();
+        for key in &keys {
+            self.on_slot(*key, clock, |slot, outbox| {
+                slot.session.handle(input.clone(), clock.instant, clock, outbox);
+            });
+        }
+        keys
+    }
+}
