@@ -15,6 +15,11 @@ use super::{Device, QueueKind, ioctl};
 /// The kernel's `VIDEO_MAX_PLANES`.
 const MAX_PLANES: usize = 8;
 
+/// So long the kernel may take to tidy up after a device that was unplugged, which takes it some milliseconds. Who closes the device
+/// meanwhile is in a race with that in uvcvideo (`media_device_unregister_entity` looks whether there is a media device before it takes
+/// the lock; seen in Debian's 6.1.192), and the thread that loses it dies in the kernel. No camera is back sooner.
+const UNPLUGGED: Duration = Duration::from_millis(200);
+
 /// A buffer that the driver has handed back: filled from a capture queue, emptied from an output queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Taken {
@@ -388,7 +393,15 @@ impl Drop for Queue {
             let _ = self.stream(vidioc::VIDIOC_STREAMOFF);
         }
         self.slots.clear();
-        let _ = self.request_buffers(0);
+        if let Err(error) = self.request_buffers(0)
+            && error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
+        {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "nothing tells when the kernel is done with a device that is gone"
+            )]
+            std::thread::sleep(UNPLUGGED);
+        }
     }
 }
 
