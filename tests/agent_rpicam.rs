@@ -351,3 +351,60 @@ fn the_encoder_follows_the_bit_rate_that_is_set_while_three_watch() {
         "{refused}"
     );
 }
+
+#[test]
+fn the_programs_controls_are_set_by_name_while_somebody_watches() {
+    let broker = Broker::start();
+    let mut camera = Camera::new(
+        &broker,
+        "good",
+        "extra = [\"--awb\", \"indoor\"]\n[unsigned]\nmethods = [\"camera.set\"]\n",
+    );
+    camera.device.start();
+    camera.device.live(&broker);
+    let probe = Probe::start(broker.address, camera.device.id(), &["--seconds", "20"]);
+    let mut operator = camera.device.peer(broker.address, "operator");
+    let value = |state: &Value, name: &str| state["controls"][name]["value"].as_i64();
+    let state = operator.call("camera.get", &json!({})).expect("it tells");
+    assert_eq!(
+        (value(&state, "awb"), value(&state, "horizontal_flip")),
+        (Some(4), Some(0)),
+        "{state}"
+    );
+
+    let wish = json!({ "controls": { "horizontal_flip": true, "brightness": -10, "awb": "cloudy" } });
+    let state = operator.call("camera.set", &wish).expect("it is set");
+    let told = ["horizontal_flip", "brightness", "awb"].map(|name| value(&state, name));
+    assert_eq!(told, [Some(1), Some(-10), Some(6)], "{state}");
+    let runs = camera.runs();
+    let (_, arguments) = runs.last().expect("it runs");
+    for argument in [" --hflip ", " --brightness=-0.10", " --awb=cloudy"] {
+        assert!(arguments.contains(argument), "{argument}: {arguments}");
+    }
+    assert!(!arguments.contains("indoor"), "{arguments}");
+
+    // What can't be leaves the picture alone; what the program refuses is taken back.
+    for (wish, words) in [
+        (json!({ "zoom": 1 }), "no control `zoom`, but horizontal_flip, "),
+        (json!({ "brightness": 101 }), "from -100 to 100"),
+        (json!({ "awb": "candle" }), "takes one of 0 \"auto\""),
+    ] {
+        let refused = operator.call("camera.set", &json!({ "controls": wish })).expect_err("it can't");
+        assert!(refused["message"].as_str().is_some_and(|text| text.contains(words)), "{refused}");
+    }
+    assert_eq!(camera.runs().len(), runs.len(), "the program was left alone");
+    let refused = operator
+        .call("camera.set", &json!({ "controls": { "metering": "spot" } }))
+        .expect_err("this program has no such option");
+    let words = refused["message"].as_str().unwrap_or_default();
+    assert!(
+        words.contains("unrecognised option") && words.contains("old settings are kept"),
+        "{words}"
+    );
+    let state = operator
+        .call("camera.set", &json!({ "controls": { "brightness": 0 } }))
+        .expect("it is set");
+    assert_eq!((value(&state, "metering"), value(&state, "awb")), (Some(0), Some(6)), "{state}");
+    let report = probe.report(SOON * 3);
+    assert!(report["per_viewer"][0]["failed"].is_null(), "the session goes on: {report}");
+}

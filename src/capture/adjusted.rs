@@ -1,9 +1,10 @@
-//! A camera with another size or rate than its configuration says.
+//! A camera with other settings than its configuration says, of those that it is opened anew for.
 
+use super::rpicam;
 use crate::config::{Camera, Source};
 use crate::media::settings::Change;
 
-/// `camera` with the size and rate that somebody asks for.
+/// `camera` with the size and rate that somebody asks for, and the controls of `rpicam-vid`.
 ///
 /// # Errors
 /// This kind of camera can't have them; a sentence that says what it can.
@@ -14,10 +15,13 @@ pub(super) fn adjusted(camera: &Camera, change: &Change) -> Result<Camera, Strin
             *size = change.size.or(*size);
             *fps = change.fps.or(*fps);
         }
-        Source::Rpicam(rpicam) => {
-            rpicam.size = change.size.unwrap_or(rpicam.size);
-            rpicam.fps = change.fps.unwrap_or(rpicam.fps);
-            if !rpicam.own_h264 && !rpicam.size.0.get().is_multiple_of(64) {
+        Source::Rpicam(program) => {
+            program.size = change.size.unwrap_or(program.size);
+            program.fps = change.fps.unwrap_or(program.fps);
+            for (name, value) in &change.controls {
+                rpicam::controls::set(program, name, value)?;
+            }
+            if !program.own_h264 && !program.size.0.get().is_multiple_of(64) {
                 return Err("raw pictures of rpicam-vid have a width that is a multiple of 64".into());
             }
         }

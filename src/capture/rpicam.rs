@@ -3,6 +3,8 @@
 //! Its raw pictures go into an encoder of ours, which follows what viewers want. Its own H.264 cannot be steered while it runs.
 #![expect(clippy::disallowed_methods, reason = "the camera's thread reads the clock")]
 
+pub(super) mod controls;
+
 use std::io::{ErrorKind, Read};
 use std::path::PathBuf;
 use std::process::ChildStdout;

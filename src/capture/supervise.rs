@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::adjusted::adjusted;
+use super::rpicam;
 use super::rung::Tap;
 use super::v4l2::controls;
 use super::{CameraState, CaptureError, CaptureEvent, REST, Source, Timeline};
@@ -25,7 +26,7 @@ const RETRY: Duration = Duration::from_millis(400);
 const RETRY_UNSUPPORTED: Duration = Duration::from_secs(2);
 /// How long after the last viewer has left pictures go on: who changes the page or the network is back by then.
 const LINGER: Duration = Duration::from_secs(10);
-/// How long another size or rate may take until its first picture, before the old one is taken again.
+/// How long other settings may take until their first picture, before the old ones are taken again.
 const ADJUSTING: Duration = Duration::from_secs(8);
 /// From one order to the next. To list a USB camera's controls takes milliseconds, in which no picture is read; everybody may ask.
 const ORDERS_EVERY: Duration = Duration::from_millis(200);
@@ -41,7 +42,7 @@ const STOP_CHECK: Duration = Duration::from_millis(50);
 ///
 /// When nobody has watched for 10 s, it does what `camera.idle` says; [`CaptureEvent::Resting`] tells of it.
 ///
-/// Orders that are left in `targets` are carried out between two pictures. Size and rate make it open the camera anew; what was set
+/// Orders that are left in `targets` are carried out between two pictures. Size and rate, and each of rpicam-vid's controls, make it open the camera anew; what was set
 /// is set again whenever the camera was away.
 ///
 /// Raw pictures are left in `tap` for the low rung, while that wants them.
@@ -117,11 +118,11 @@ pub(super) fn supervise(
 enum Played {
     /// Nobody watches.
     Unwanted,
-    /// It is to be opened with another size or rate.
+    /// It is to be opened with other settings.
     Adjusted,
 }
 
-/// A size or rate that was asked for, until its first picture comes.
+/// Settings that the camera is opened anew for, until its first picture comes.
 struct Adjusting {
     order: Order,
     before: config::Source,
@@ -228,9 +229,7 @@ impl Supervised<'_> {
         };
         let reopen = adjusted != self.camera;
         if reopen && self.adjusting.is_some() {
-            order.answer(Err(SetError::Away(
-                "another size or rate is being set; try again in a second".into(),
-            )));
+            order.answer(Err(SetError::Away("other settings are being tried; try again in a second".into())));
             return false;
         }
         let mut done = Vec::new();
@@ -268,7 +267,9 @@ impl Supervised<'_> {
             (self.on_event)(CaptureEvent::Bitrate(bitrate));
             done.push("the bit rate".into());
         }
-        for (name, value) in &change.controls {
+        // Those of rpicam-vid are on its command line: it is started anew for them.
+        let by_device = !matches!(self.camera.source, config::Source::Rpicam(_));
+        for (name, value) in change.controls.iter().filter(|_| by_device) {
             set_control(source, name, value)?;
             self.camera.controls.insert(name.clone(), value.clone());
             done.push(format!("`{name}`"));
@@ -288,7 +289,10 @@ impl Supervised<'_> {
             size,
             fps: source.fps(),
             bitrate: self.bitrate.unwrap_or(self.camera.bitrate),
-            controls: source.device().map(controls::list).unwrap_or_default(),
+            controls: match &self.camera.source {
+                config::Source::Rpicam(camera) => rpicam::controls::list(camera),
+                _ => source.device().map(controls::list).unwrap_or_default(),
+            },
         }
     }
 
@@ -296,13 +300,13 @@ impl Supervised<'_> {
         self.adjusting.as_ref().is_some_and(|adjusting| Instant::now() >= adjusting.until)
     }
 
-    /// Goes back to the size and rate that were, if others were being set; whoever asked is told why.
+    /// Goes back to the settings that were, if others were being tried; whoever asked is told why.
     fn takes_back(&mut self, reason: &str) -> bool {
         let Some(Adjusting { order, before, .. }) = self.adjusting.take() else {
             return false;
         };
         self.camera.source = before;
-        order.answer(Err(SetError::Impossible(format!("{reason}; the old size and rate are kept"))));
+        order.answer(Err(SetError::Impossible(format!("{reason}; the old settings are kept"))));
         true
     }
 

@@ -101,7 +101,9 @@ impl Control {
         };
         let (minimum, maximum) = (self.minimum.unwrap_or(i64::MIN), self.maximum.unwrap_or(i64::MAX));
         let known = self.kind != ControlKind::Menu || self.menu.contains_key(&number);
-        let on_step = (number - minimum).checked_rem(self.step.unwrap_or(1)).unwrap_or(0) == 0;
+        // Wider than both: a menu has no minimum, and drivers have any.
+        let above = i128::from(number) - i128::from(minimum);
+        let on_step = above.checked_rem(self.step.unwrap_or(1).into()).unwrap_or(0) == 0;
         if !(minimum..=maximum).contains(&number) || !known || !on_step {
             return Err(self.takes());
         }
@@ -213,8 +215,10 @@ mod tests {
             assert_eq!(refused, "`exposure` takes a whole number from 0 to 10 in steps of 2", "{bad}");
         }
         let mut menu = control(ControlKind::Menu);
-        (menu.step, menu.menu) = (
-            Some(1),
+        (menu.minimum, menu.maximum, menu.step, menu.menu) = (
+            None,
+            None,
+            None,
             BTreeMap::from([(1, "Manual Mode".into()), (3, "Aperture Priority Mode".into())]),
         );
         assert_eq!(menu.number(&ControlValue::Text("manual mode".into())), Ok(1));
