@@ -340,6 +340,7 @@ fn the_encoder_follows_the_bit_rate_that_is_set_while_three_watch() {
         .call("camera.set", &json!({ "width": 640, "height": 480, "fps": 10 }))
         .expect("it is set");
     assert_eq!((&state["width"], &state["height"]), (&json!(640), &json!(480)), "{state}");
+    assert_eq!(state["fps"], 10.0, "{state}");
     let runs = camera.runs();
     let (_, arguments) = runs.last().expect("it runs");
     assert!(arguments.contains("--width 640 --height 480 --framerate 10"), "{arguments}");

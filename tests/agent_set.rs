@@ -80,6 +80,7 @@ fn what_a_camera_cannot_have_is_said_and_nothing_changes() {
         (json!({ "controls": { "brightness": {} } }), "a number, true, false, or the text"),
         // Known only when it is tried; the old one is back then.
         (json!({ "width": 64, "height": 64 }), "at least 160x120"),
+        (json!({ "width": 4096, "height": 4096 }), "at most 3840x2160"),
     ];
     for (id, (params, words)) in (2..).zip(impossible) {
         let error = set(address, id, &params).expect_err("refused");

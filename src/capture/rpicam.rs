@@ -222,6 +222,7 @@ pub(super) struct RawRpicam {
     reading: Reading<Newest>,
     width: u32,
     height: u32,
+    fps: f64,
     lost: u64,
 }
 
@@ -240,6 +241,7 @@ impl RawRpicam {
             reading,
             width,
             height,
+            fps: camera.fps.get().into(),
             lost: 0,
         })
     }
@@ -313,12 +315,18 @@ impl RawSource for RawRpicam {
     fn lost(&self) -> u64 {
         self.lost
     }
+
+    /// What the program was asked for: it does not say what the camera does.
+    fn fps(&self) -> Option<f64> {
+        Some(self.fps)
+    }
 }
 
 /// The program's own H.264.
 pub(super) struct H264Rpicam {
     reading: Reading<Vec<(Vec<u8>, Instant)>>,
     conformer: Conformer,
+    fps: f64,
 }
 
 impl H264Rpicam {
@@ -330,6 +338,7 @@ impl H264Rpicam {
         Ok(Self {
             reading: Reading::start(camera, bitrate, Vec::new(), read_units)?,
             conformer: Conformer::default(),
+            fps: camera.fps.get().into(),
         })
     }
 }
@@ -391,5 +400,10 @@ impl Source for H264Rpicam {
 
     fn forces_key_frames(&self) -> bool {
         false
+    }
+
+    /// As of raw pictures.
+    fn fps(&self) -> Option<f64> {
+        Some(self.fps)
     }
 }

@@ -121,6 +121,10 @@ fn start(settings: &Settings) -> Result<Encoder, EncodeError> {
     if !settings.width.is_multiple_of(2) || !settings.height.is_multiple_of(2) || settings.width < 16 || settings.height < 16 {
         return Err(fail("a size that H.264 4:2:0 does not have".into()));
     }
+    // It would say so at the first picture only.
+    if settings.width.max(settings.height) > 3_840 || settings.width.min(settings.height) > 2_160 {
+        return Err(fail("larger than openh264 encodes".into()));
+    }
     let config = EncoderConfig::new()
         .usage_type(UsageType::CameraVideoRealTime)
         // Without leave to skip pictures openh264 prints one line of warning on stderr at each start; no other mode keeps to a
