@@ -101,18 +101,18 @@ impl Program {
         CaptureError::Lost(format!("{} {what}{how}{}", self.name, self.last_words()))
     }
 
-    /// What it complained of: lines that say ERROR, else its last.
+    /// What it complained of: lines that say ERROR, else its last, but for those that libcamera marks as no complaint.
     pub fn last_words(&self) -> String {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let errors: Vec<&str> = said.iter().map(String::as_str).filter(|line| line.contains("ERROR")).collect();
         let lines = if errors.is_empty() {
-            said.iter().map(String::as_str).collect()
+            said.iter().map(String::as_str).filter(|line| !line.contains(" INFO ")).collect()
         } else {
             errors
         };
         let last = &lines[lines.len().saturating_sub(3)..];
         if last.is_empty() {
-            "; it said nothing".into()
+            "; it did not say why".into()
         } else {
             format!("; it said: {}", last.join(" / "))
         }

@@ -77,7 +77,8 @@ fn start(camera: &Rpicam, bitrate: Bitrate) -> Result<(Program, ChildStdout), Ca
     };
     let arguments = arguments(camera, bitrate);
     let started = Program::start(&path, &arguments)?;
-    tracing::info!(program = %path.display(), process = started.0.id(), arguments = arguments.join(" "), "camera program started");
+    // Not for the log: without a camera it is started again and again. What comes of it is told.
+    tracing::debug!(program = %path.display(), process = started.0.id(), arguments = arguments.join(" "), "camera program started");
     Ok(started)
 }
 

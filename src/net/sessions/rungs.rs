@@ -153,7 +153,8 @@ impl Sessions {
             slot.wished = wish.quality;
             slot.follow_rungs(clock.instant);
             let quality = slot.stream.rung(slot.wished).quality();
-            tracing::info!(session = %slot.id, wished = wish.quality.name(), quality = quality.name(), "viewer changes rungs");
+            // Not for the log: a viewer may do this as often as they like.
+            tracing::debug!(session = %slot.id, wished = wish.quality.name(), quality = quality.name(), "viewer changes rungs");
             result = Ok(QualityReply { quality });
         });
         // Nobody waits any more: the viewer sees what comes.
