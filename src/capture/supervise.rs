@@ -42,8 +42,8 @@ const STOP_CHECK: Duration = Duration::from_millis(50);
 ///
 /// When nobody has watched for 10 s, it does what `camera.idle` says; [`CaptureEvent::Resting`] tells of it.
 ///
-/// Orders that are left in `targets` are carried out between two pictures. Size and rate, and each of rpicam-vid's controls, make it open the camera anew; what was set
-/// is set again whenever the camera was away.
+/// Orders that are left in `targets` are carried out between two pictures. Size, rate, and each control of rpicam-vid make it open the
+/// camera anew; what was set is set again whenever the camera was away.
 ///
 /// Raw pictures are left in `tap` for the low rung, while that wants them.
 pub fn run(camera: &config::Camera, tap: &Arc<Tap>, targets: &TargetCell, stop: &AtomicBool, on_event: &mut dyn FnMut(CaptureEvent)) {

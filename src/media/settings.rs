@@ -42,7 +42,7 @@ pub struct Settings {
 /// Something that a camera lets be set, such as its brightness.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Control {
-    /// The driver's name for it in lower case, with `_` between words, as `v4l2-ctl -l` prints it.
+    /// The driver's name for it in lower case, with `_` between words, as `v4l2-ctl -l` prints it; of rpicam-vid, its option's.
     #[serde(skip)]
     pub name: String,
     #[serde(rename = "type")]

@@ -2,7 +2,7 @@
 # The virtual machine: Debian's kernel and QEMU from their packages, unpacked under target/vm, never installed.
 # Sourced by run.sh, which sets HERE, REPO, VM and BIN.
 
-# A guest test may take ten times what it needs on an idle machine with two cores (25 to 45 s), boot included.
+# For one that hangs. Beside another machine, boot included, tests take 25 to 110 s on two cores, with PEERCAM_SOAK up to 145 s.
 BOOT_LIMIT_SECS=400
 
 # The picture has to be back so soon after a camera's node.
