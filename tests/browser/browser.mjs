@@ -182,7 +182,15 @@ export class Viewer {
   }
 }
 
+/**
+ * @param {number[]} values
+ * @param {number} part from 0 to 1
+ */
+export function quantile(values, part) {
+  return [...values].sort((a, b) => a - b)[Math.floor(part * (values.length - 1))];
+}
+
 /** @param {number[]} values */
 export function median(values) {
-  return [...values].sort((a, b) => a - b)[values.length >> 1];
+  return quantile(values, 0.5);
 }

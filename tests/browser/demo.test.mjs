@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
-import { DESKTOP, PHONE, median, openViewer, startBrowser } from './browser.mjs';
+import { DESKTOP, PHONE, median, openViewer, quantile, startBrowser } from './browser.mjs';
 import { Cleanup, eventually, makeFile, startDemo } from './run.mjs';
 
 /** The first picture comes in a tenth of a second; a busy machine may take ten times as long and more. */
@@ -41,17 +41,21 @@ for (const [name, size] of [['desktop', DESKTOP], ['phone', PHONE]]) {
     const info = await viewer.rpc('system.info');
     assert.ok(info.device.id && info.viewers >= 1, `system.info over the data channel is answered: ${JSON.stringify(info)}`);
 
-    const { frames, overlay } = await viewer.readStamps(60);
+    const { frames, overlay } = await viewer.readStamps(75);
     const stamped = frames.filter((frame) => frame.stamp);
     assert.ok(stamped.length > 50, `the burnt-in stamp is read from nearly every frame, not from ${stamped.length} of ${frames.length}`);
     const numbers = new Set(stamped.map((frame) => frame.stamp.frame));
     assert.ok(numbers.size > 50, `the picture moves: ${numbers.size} different frames`);
-    const trueMs = median(stamped.slice(-30).map((frame) => frame.trueMs));
+    // Pictures wait for the screen's refresh, so their ages lie in two heaps 17 ms apart. The overlay's median, over a second that ended up to
+    // a second ago, can be of either; each single frame is compared below.
+    const ages = stamped.map((frame) => frame.trueMs);
+    const [youngMs, oldMs] = [quantile(ages, 0.1), quantile(ages, 0.9)];
     const shownMs = Number(/^(-?\d+) ms ± \d+$/.exec(overlay)?.[1] ?? NaN);
     const apart = stamped.filter((frame) => frame.saidMs !== undefined).map((frame) => Math.abs(frame.saidMs - frame.trueMs));
     const byFrame = `the same frame differs by ${median(apart).toFixed(1)} ms (median of ${apart.length})`;
-    console.log(`${name}: overlay “${overlay}”, burnt-in stamp ${trueMs.toFixed(1)} ms; ${byFrame}`);
-    assert.ok(Math.abs(shownMs - trueMs) <= 10, `the overlay’s latency (${overlay}) is within 10 ms of the stamp’s (${trueMs} ms)`);
+    const byStamp = `burnt-in stamp ${youngMs.toFixed(1)} to ${oldMs.toFixed(1)} ms`;
+    console.log(`${name}: overlay “${overlay}”, ${byStamp}; ${byFrame}`);
+    assert.ok(shownMs >= youngMs - 10 && shownMs <= oldMs + 10, `the overlay’s latency (${overlay}) is the stamp’s (${byStamp}), give or take 10 ms`);
     assert.ok(apart.length > 40 && median(apart) <= 10, `frame by frame too: ${median(apart)} ms apart in ${apart.length} frames`);
 
     assert.match(await viewer.stat('Path'), /^direct/);
