@@ -28,7 +28,7 @@ use crate::{http, identity, memory, metrics};
 const MAX_WAITING: usize = 256;
 
 /// How often the configuration file is looked at.
-const CONFIG_EVERY: Duration = Duration::from_secs(2);
+const CONFIG_EVERY: Duration = Duration::from_secs(1);
 
 /// What stopping may take in all is two seconds; the last of the parts gets what is left of this.
 const STOP_TIME: Duration = Duration::from_millis(1_800);
@@ -266,7 +266,7 @@ pub async fn run(path: &Path, started: config::Started) -> anyhow::Result<()> {
     service::ready();
     let mut signs = tokio::time::interval(service::every());
     loop {
-        tokio::select! {
+        let check = tokio::select! {
             _ = signs.tick() => {
                 service::watch(&agent.monitor.health().await, agent.drivers.viewers());
                 continue;
@@ -277,10 +277,10 @@ pub async fn run(path: &Path, started: config::Started) -> anyhow::Result<()> {
                 agent.stop().await;
                 anyhow::bail!("{part} ended unexpectedly");
             }
-            _ = reload.recv() => {}
-            _ = every.tick() => {}
-        }
-        match watch.check_now() {
+            _ = reload.recv() => watch.check_now(),
+            _ = every.tick() => watch.look(),
+        };
+        match check {
             config::Check::Unchanged => {}
             config::Check::Bad(error) => {
                 tracing::error!("the configuration is bad, the last good one stays in force:\n{error}");

@@ -10,6 +10,7 @@ use common::peer::Peer;
 use common::probe::Probe;
 use common::scrape::{Scrape, get};
 use common::{SOON, free_port, until};
+use serde_json::Value;
 
 #[test]
 fn a_viewer_picks_a_camera_by_name_and_one_that_fails_takes_no_other_with_it() {
@@ -21,7 +22,6 @@ fn a_viewer_picks_a_camera_by_name_and_one_that_fails_takes_no_other_with_it() {
         ..Settings::default()
     });
     let film = device.file("yard.h264");
-    std::fs::write(&film, b"").expect("a file");
     device.configure(&format!(
         "{}\n[[camera]]\nname = \"yard\"\nsource = \"file\"\npath = \"{}\"\n[[camera]]\nname = \"small\"\nsource = \"pattern\"\nsize = \"160x120\"\nfps = 15\n",
         device.config(),
@@ -30,6 +30,11 @@ fn a_viewer_picks_a_camera_by_name_and_one_that_fails_takes_no_other_with_it() {
     device.start();
     device.live(&broker);
     let mut watcher = Peer::watcher(broker.address);
+    let says = |status: &Value| status["streams"][1]["reason"].to_string();
+    watcher.status("a recording that is not there is its own camera's fault", SOON, |status| {
+        status["streams"][1]["state"] == "lost" && says(status).contains("yard.h264") && status["streams"][2]["state"] == "live"
+    });
+    std::fs::write(&film, b"").expect("a file");
     let (_, status) = watcher.status("each camera has its state", SOON, |status| {
         status["streams"][1]["state"] == "unsupported" && status["streams"][2]["state"] == "live"
     });
@@ -63,4 +68,8 @@ fn a_viewer_picks_a_camera_by_name_and_one_that_fails_takes_no_other_with_it() {
         let failed = report["per_viewer"][0]["failed"].to_string();
         assert!(failed.contains(why), "{stream}: {failed}");
     }
+    std::fs::write(&film, common::film::film(500_000, 30)).expect("a file");
+    watcher.status("a recording that has come is played", SOON, |status| {
+        status["streams"][1]["state"] == "live" && status["streams"].as_array().map(Vec::len) == Some(3)
+    });
 }

@@ -84,6 +84,16 @@ fn a_file_that_is_not_there_is_told_with_what_to_do() {
 }
 
 #[test]
+fn a_recording_that_is_missing_is_told_and_no_mistake() {
+    let (code, said) = check("[[camera]]\nname = \"yard\"\nsource = \"file\"\npath = \"yard.h264\"\n");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("yard.h264, again and again (no picture until it is there: No such file"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_pipe_as_configuration_is_refused_and_waits_for_nobody() {
     let folder = tempfile::tempdir().expect("a folder");
     let pipe = folder.path().join("peercam.toml");

@@ -62,6 +62,27 @@ fn a_bad_file_changes_nothing_but_is_told_until_it_is_mended() {
 }
 
 #[test]
+fn a_file_that_is_empty_for_a_while_takes_nothing_away() {
+    let broker = Broker::start();
+    let mut device = Device::online(&broker);
+    let before = device.live(&broker);
+    let mut watcher = Peer::watcher(broker.address);
+    device.configure("");
+    let (id, status) = watcher.status("the status tells that it is empty", SOON, |status| {
+        status["config_error"].as_str().is_some_and(|error| error.contains("is empty"))
+    });
+    assert_eq!(
+        (&id[..], &status["boot"]),
+        (device.id(), &before["boot"]),
+        "the device stays who it is"
+    );
+    device.configure(&device.config());
+    watcher.status("it is written again", SOON, |status| {
+        status.get("config_error").is_none() && status["boot"] == before["boot"]
+    });
+}
+
+#[test]
 fn a_good_change_is_taken_without_a_restart_of_the_process() {
     let broker = Broker::start();
     let mut device = Device::online(&broker);

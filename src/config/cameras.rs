@@ -148,7 +148,8 @@ impl Resolver<'_> {
                     return Err(Fault::new(header, "a camera of source = \"file\" needs the key `path`"));
                 };
                 Source::File {
-                    path: self.readable(path)?,
+                    // A recording that is missing costs its own camera the picture, and nothing else.
+                    path: self.folder.join(&path.get_ref().0),
                     fps,
                 }
             }

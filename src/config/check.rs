@@ -147,8 +147,11 @@ fn source(camera: &super::Camera) -> String {
             format!("{command}{}, {bitrate}{how}", at(Some(rpicam.size), Some(rpicam.fps)))
         }
         Source::File { path, fps } => {
-            let path = path.display();
-            format!("the file {path}, again and again{}", at(None, *fps))
+            let missing = match std::fs::metadata(path) {
+                Ok(_) => String::new(),
+                Err(error) => format!(" (no picture until it is there: {error})"),
+            };
+            format!("the file {}, again and again{}{missing}", path.display(), at(None, *fps))
         }
         Source::Pattern { size, fps, gop } => {
             let gop = gop.as_secs_f32();

@@ -28,6 +28,12 @@ pub enum ConfigError {
         /// Which file.
         path: PathBuf,
     },
+    /// The file has become empty.
+    #[error("{} is empty, and was not; to have everything as shipped, write config/peercam.toml there", path.display())]
+    Emptied {
+        /// Which file.
+        path: PathBuf,
+    },
     /// The file says something that is not allowed.
     #[error("{0}")]
     Invalid(Box<Invalid>),
@@ -38,7 +44,7 @@ impl ConfigError {
     #[must_use]
     pub fn summary(&self) -> String {
         match self {
-            Self::Unreadable { .. } | Self::TooLarge { .. } | Self::NotText { .. } => self.to_string(),
+            Self::Unreadable { .. } | Self::TooLarge { .. } | Self::NotText { .. } | Self::Emptied { .. } => self.to_string(),
             Self::Invalid(invalid) => invalid.headline(),
         }
     }

@@ -241,7 +241,6 @@ const MISTAKES: &[(&str, usize, usize, &str)] = &[
         "belongs to source = \"file\"; this camera has source = \"v4l2\"",
     ),
     ("[[camera]]\nsource = \"file\"\n", 1, 1, "needs the key `path`"),
-    ("[[camera]]\nsource = \"file\"\npath = \"no.h264\"\n", 3, 8, "there is no file"),
     ("[[camera]]\nsource = \"pattern\"\ngop_secs = 0\n", 3, 12, "from 0.1 to 60"),
     ("[[camera]]\ndevice = \"video0\"\n", 2, 10, "such as \"/dev/video0\""),
     ("[[camera]]\nencoder = \"x264\"\n", 2, 11, "write \"auto\", \"m2m\" or \"software\""),

@@ -30,7 +30,12 @@ pub struct Watch {
     /// What `current` was read from, until it is kept.
     text: Option<String>,
     bad: Option<String>,
+    /// What [`Watch::look`] saw last, until it is taken.
+    seen: Option<Look>,
 }
+
+/// What the file says at one moment: a configuration, or what is wrong with it.
+type Look = Result<Config, String>;
 
 impl Watch {
     /// Watches `path`, from which `started` was read.
@@ -41,6 +46,7 @@ impl Watch {
             current: started.config.clone(),
             text: started.text.clone(),
             bad: started.bad.as_ref().map(ToString::to_string),
+            seen: None,
         }
     }
 
@@ -72,9 +78,36 @@ impl Watch {
         self.bad.as_deref()
     }
 
-    /// Reads the file, and the secrets it names, and compares contents: a new time stamp alone is no change.
+    /// Reads the file, and the secrets it names, and compares contents: a new time stamp alone is no change. What is new is taken at the second
+    /// look that finds it: an editor that writes a file in pieces must not have half of it run.
+    pub fn look(&mut self) -> Check {
+        let read = self.read();
+        let look = match &read {
+            Ok((config, _)) => Ok(config.clone()),
+            Err(error) => Err(error.to_string()),
+        };
+        if self.seen.as_ref() == Some(&look) {
+            return self.take(read);
+        }
+        self.seen = Some(look);
+        Check::Unchanged
+    }
+
+    /// As [`Watch::look`], for somebody who says that the file is ready.
     pub fn check_now(&mut self) -> Check {
-        let read = read(&self.path).and_then(|text| parse(&text, &self.path).map(|config| (config, text)));
+        let read = self.read();
+        self.take(read)
+    }
+
+    fn read(&self) -> Result<(Config, String), ConfigError> {
+        let text = read(&self.path)?;
+        if let Some(error) = emptied(&text, &self.path, &self.current.device.state_dir) {
+            return Err(error);
+        }
+        parse(&text, &self.path).map(|config| (config, text))
+    }
+
+    fn take(&mut self, read: Result<(Config, String), ConfigError>) -> Check {
         match read {
             Ok((config, text)) => {
                 let was_bad = self.bad.take().is_some();
@@ -97,6 +130,13 @@ impl Watch {
     }
 }
 
+/// A file without a word where the last good one, kept in `state_dir`, had some: nobody means all of it to be as shipped, least of all another
+/// identity. A full disk and a power cut leave such files.
+fn emptied(text: &str, path: &Path, state_dir: &Path) -> Option<ConfigError> {
+    let had_words = || load_last_good(state_dir).is_some_and(|text| !text.trim().is_empty());
+    (text.trim().is_empty() && had_words()).then(|| ConfigError::Emptied { path: path.to_owned() })
+}
+
 /// A configuration to run with.
 #[derive(Debug)]
 pub struct Started {
@@ -114,7 +154,7 @@ pub struct Started {
 /// What is wrong with the file, when there is no last good configuration either.
 pub fn start(path: &Path) -> Result<Started, ConfigError> {
     let (text, error) = match read(path) {
-        Ok(text) => match parse(&text, path) {
+        Ok(text) => match emptied(&text, path, &state_dir_hint(&text)).map_or_else(|| parse(&text, path), Err) {
             Ok(config) => {
                 let text = Some(text);
                 return Ok(Started { config, text, bad: None });
@@ -234,6 +274,50 @@ mod tests {
         assert!(matches!(watch.check_now(), Check::Changed(_)), "that the mistake is gone is told");
         assert!(watch.bad().is_none());
         assert!(matches!(watch.check_now(), Check::Unchanged));
+    }
+
+    #[test]
+    fn what_is_new_is_taken_at_the_second_look_that_finds_it() {
+        let place = Place::new();
+        place.write("limits.viewers = 3\n");
+        let mut watch = Watch::new(place.file(), &start(&place.file()).expect("good"));
+        // As it is while an editor writes.
+        for half in [
+            "limits.viewers = 4\n",
+            "limits.view",
+            "limits.viewers = 4\n[log]\n",
+            "limits.viewers = 4\nlog.filter = \"debug\"\n",
+        ] {
+            place.write(half);
+            assert!(matches!(watch.look(), Check::Unchanged), "{half}");
+        }
+        let Check::Changed(config) = watch.look() else {
+            panic!("it is written now")
+        };
+        assert_eq!((config.limits.viewers.get(), &config.log.filter[..]), (4, "debug"));
+        assert!(matches!(watch.look(), Check::Unchanged), "it is taken once");
+
+        place.write("limits.viewers = 0\n");
+        assert!(matches!(watch.look(), Check::Unchanged));
+        assert!(matches!(watch.look(), Check::Bad(_)));
+        place.write("limits.viewers = 4\nlog.filter = \"debug\"\n");
+        assert!(matches!(watch.look(), Check::Unchanged) && watch.bad().is_some());
+        assert!(matches!(watch.look(), Check::Changed(_)) && watch.bad().is_none());
+    }
+
+    #[test]
+    fn an_empty_file_takes_nothing_away() {
+        let place = Place::new();
+        place.write("limits.viewers = 3\n");
+        let started = start(&place.file()).expect("good");
+        let mut watch = Watch::new(place.file(), &started);
+        watch.keep();
+        fs::write(place.file(), "\n").expect("a file");
+        let Check::Bad(error) = watch.check_now() else {
+            panic!("nobody means that")
+        };
+        assert!(error.to_string().contains("is empty"), "{error}");
+        assert_eq!(watch.current().limits.viewers.get(), 3);
     }
 
     #[test]
