@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -101,6 +102,39 @@ fn a_pipe_as_configuration_is_refused_and_waits_for_nobody() {
     let (output, said) = peercam(&["check", "--config", &pipe.to_string_lossy()]);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("no regular file"), "{said}");
+}
+
+#[test]
+fn devices_lists_csi_cameras_with_lines_that_the_check_takes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("rpicam-vid");
+    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rpicam-vid-stand-in"), &program).expect("a copy");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it can be run");
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").expect("PATH"));
+    let devices = || {
+        let output = Command::new(PEERCAM)
+            .arg("devices")
+            .env("PATH", &path)
+            .output()
+            .expect("running peercam");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let said = devices();
+    assert!(
+        said.contains("CSI camera 0: imx219") && said.contains("CSI camera 1: imx708_wide"),
+        "{said}"
+    );
+    let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("    ")).collect();
+    let (code, checked) = check(&lines.join("\n"));
+    assert_eq!(code, Some(0), "{checked}");
+    assert!(checked.contains("camera-1: rpicam-vid"), "{checked}");
+
+    for (mode, says) in [("none", "no camera found"), ("stall", "has not listed its cameras after 10 s")] {
+        fs::write(folder.path().join("rpicam-vid.mode"), mode).expect("a file");
+        let said = devices();
+        assert!(said.contains(says), "{mode}: {said}");
+    }
 }
 
 #[test]

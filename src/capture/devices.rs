@@ -3,14 +3,20 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::v4l2::RAW;
+use super::rpicam::listing::{self, Listed, Listing};
+use super::v4l2::{PIPELINES, RAW};
 use crate::encode::m2m::{self, FoundEncoder};
 use crate::v4l2::{Device, FourCc, QueueKind, Rates, Size, control, nodes};
 
-/// Every V4L2 capture device and hardware encoder that was found.
+/// Every camera and hardware encoder that was found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Devices {
+    /// V4L2's, but for parts of image pipelines.
     pub cameras: Vec<Found>,
+    /// Whether there are such parts: the board has a connector for a CSI camera.
+    pub pipelines: bool,
+    /// Those that only libcamera runs.
+    pub libcamera: Listing,
     pub encoders: Vec<FoundEncoder>,
 }
 
@@ -50,8 +56,12 @@ pub struct Format {
 /// Looks at every device node; opens each for a moment.
 #[must_use]
 pub fn list() -> Devices {
+    let all: Vec<Found> = nodes().into_iter().filter_map(look).collect();
+    let (parts, cameras): (Vec<Found>, Vec<Found>) = all.into_iter().partition(|found| found.about.is_part_of_a_pipeline());
     Devices {
-        cameras: nodes().into_iter().filter_map(look).collect(),
+        cameras,
+        pipelines: !parts.is_empty(),
+        libcamera: listing::list(),
         encoders: m2m::find_all(),
     }
 }
@@ -111,14 +121,33 @@ fn by_id(node: &PathBuf) -> Option<PathBuf> {
 
 impl fmt::Display for Devices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.cameras.is_empty() {
+        let csi: &[Listed] = match &self.libcamera {
+            Listing::Cameras(cameras) => cameras,
+            Listing::NoProgram | Listing::Failed(_) => &[],
+        };
+        if self.cameras.is_empty() && csi.is_empty() {
             writeln!(
                 f,
                 "no camera found; plug one in, or see whether its driver is loaded (there is no capture device under /dev/video*)"
             )?;
         }
+        for camera in csi {
+            self.show_csi(camera, f)?;
+        }
         for found in &self.cameras {
             found.show(&self.encoders, f)?;
+        }
+        match &self.libcamera {
+            Listing::NoProgram if self.pipelines => writeln!(
+                f,
+                "this board has a connector for CSI cameras; to see what hangs on it, install rpicam-apps (`apt install rpicam-apps`)"
+            )?,
+            Listing::Failed(why) => writeln!(f, "CSI cameras could not be listed: {why}")?,
+            Listing::Cameras(cameras) if cameras.is_empty() && self.pipelines => writeln!(
+                f,
+                "no CSI camera found; is its ribbon cable in, with the contacts on the right side? (The board reads it at boot.)"
+            )?,
+            Listing::NoProgram | Listing::Cameras(_) => {}
         }
         for encoder in &self.encoders {
             let takes: Vec<_> = RAW.into_iter().filter(|format| encoder.formats.contains(format)).collect();
@@ -131,7 +160,7 @@ impl fmt::Display for Devices {
                 format_names(&takes)
             )?;
         }
-        if self.cameras.is_empty() || self.cameras.iter().any(|found| found.about.usable_as(&self.encoders).is_some()) {
+        if self.cameras.is_empty() || !csi.is_empty() || self.cameras.iter().any(|found| found.about.usable_as(&self.encoders).is_some()) {
             return Ok(());
         }
         writeln!(
@@ -139,6 +168,38 @@ impl fmt::Display for Devices {
             "none of these can be used: none offers H.264, JPEG or one of {}; choose a camera that does",
             format_names(&RAW)
         )
+    }
+}
+
+impl Devices {
+    fn show_csi(&self, camera: &Listed, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Listed {
+            number,
+            sensor,
+            about,
+            place,
+            modes,
+        } = camera;
+        writeln!(f, "CSI camera {number}: {sensor} ({about}, {place})")?;
+        match self.encoders.iter().find(|encoder| encoder.formats.contains(&FourCc::YUV420)) {
+            Some(encoder) => writeln!(f, "  usable: rpicam-vid runs it, {} encodes its pictures", encoder.path.display())?,
+            None => writeln!(
+                f,
+                "  usable: rpicam-vid runs it, and its pictures go through the processor (docs/cameras.md says what that costs)"
+            )?,
+        }
+        if !modes.is_empty() {
+            writeln!(f, "  {}", modes.join(", "))?;
+        }
+        writeln!(
+            f,
+            "  for peercam.toml:\n    [[camera]]\n    source = \"rpicam\"\n    size = \"1280x720\"\n    fps = 30"
+        )?;
+        if *number == 0 {
+            return Ok(());
+        }
+        // Names of cameras are one each.
+        writeln!(f, "    name = \"camera-{number}\"\n    extra = [\"--camera\", \"{number}\"]")
     }
 }
 
@@ -153,6 +214,10 @@ enum Usable {
 }
 
 impl About {
+    fn is_part_of_a_pipeline(&self) -> bool {
+        matches!(self, Self::Camera { driver, .. } if PIPELINES.contains(&driver.as_str()))
+    }
+
     fn usable_as(&self, encoders: &[FoundEncoder]) -> Option<Usable> {
         let Self::Camera { formats, .. } = self else { return None };
         let offers = |name: FourCc| formats.iter().any(|format| format.name == name);
@@ -288,7 +353,13 @@ mod tests {
     }
 
     fn show(cameras: Vec<Found>, encoders: Vec<FoundEncoder>) -> String {
-        Devices { cameras, encoders }.to_string()
+        Devices {
+            cameras,
+            pipelines: false,
+            libcamera: Listing::NoProgram,
+            encoders,
+        }
+        .to_string()
     }
 
     fn encoder() -> FoundEncoder {
@@ -344,6 +415,40 @@ mod tests {
         );
         let plain = show(vec![], vec![encoder()]);
         assert!(plain.starts_with("no camera found") && plain.contains("/dev/video11"), "{plain}");
+    }
+
+    #[test]
+    fn a_csi_camera_is_listed_with_its_lines_and_a_missing_one_with_what_to_do() {
+        let camera = |number| Listed {
+            number,
+            sensor: "imx219".into(),
+            about: "3280x2464 10-bit RGGB".into(),
+            place: "/base/soc/i2c0mux/i2c@1/imx219@10".into(),
+            modes: vec!["640x480 at 206.65 fps".into(), "1640x1232 at 41.85 fps".into()],
+        };
+        let show = |libcamera, encoders| {
+            Devices {
+                cameras: vec![],
+                pipelines: true,
+                libcamera,
+                encoders,
+            }
+            .to_string()
+        };
+        let text = show(Listing::Cameras(vec![camera(0)]), vec![]);
+        let expected = "CSI camera 0: imx219 (3280x2464 10-bit RGGB, /base/soc/i2c0mux/i2c@1/imx219@10)\n  usable: rpicam-vid runs it, and its pictures go through the processor (docs/cameras.md says what that costs)\n  640x480 at 206.65 fps, 1640x1232 at 41.85 fps\n  for peercam.toml:\n    [[camera]]\n    source = \"rpicam\"\n    size = \"1280x720\"\n    fps = 30\n";
+        assert_eq!(text, expected);
+        let second = show(Listing::Cameras(vec![camera(0), camera(1)]), vec![encoder()]);
+        assert!(
+            second.contains("/dev/video11 encodes its pictures") && second.contains("    extra = [\"--camera\", \"1\"]\n"),
+            "{second}"
+        );
+        let none = show(Listing::Cameras(vec![]), vec![]);
+        assert!(none.starts_with("no camera found") && none.contains("ribbon cable"), "{none}");
+        let missing = show(Listing::NoProgram, vec![]);
+        assert!(missing.contains("apt install rpicam-apps"), "{missing}");
+        let failed = show(Listing::Failed("rpicam-vid ended (exit status: 255)".into()), vec![]);
+        assert!(failed.contains("CSI cameras could not be listed: rpicam-vid ended"), "{failed}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "the camera's thread reads the clock")]
 
 pub(super) mod controls;
+pub mod listing;
 
 use std::io::{ErrorKind, Read};
 use std::path::PathBuf;

@@ -43,7 +43,7 @@ const FETCHED: [FourCc; 4] = [FourCc::NV12, FourCc::YUV420, FourCc::YUYV, FourCc
 
 /// Drivers whose nodes look like cameras, but deliver only what a program feeds them or sets up through other nodes: parts of
 /// image pipelines, which libcamera runs.
-const PIPELINES: [&str; 4] = ["bcm2835-isp", "pispbe", "rp1-cfe", "unicam"];
+pub(super) const PIPELINES: [&str; 4] = ["bcm2835-isp", "pispbe", "rp1-cfe", "unicam"];
 
 /// What a camera is asked for.
 #[derive(Clone, Copy, Debug)]
