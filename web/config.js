@@ -23,13 +23,20 @@ import { isDeviceId } from './protocol.js';
 /** The address does not say enough, or says something wrong: the message tells what to change. */
 export class ConfigError extends Error {}
 
+/** What the address may say, behind its `#`. */
+const KEYS = ['device', 'broker', 'stream', 'quality', 'playout', 'policy', 'stats'];
+
 /**
  * @param {string} hash the URL's fragment, with or without `#`
  * @param {() => Promise<unknown>} fetchJson fetches `peercam.json`
  * @param {string} pageProtocol `https:` or `http:`
+ * @param {string} [search] the URL's query, with or without `?`
  * @returns {Promise<Config>} rejects with {@link ConfigError}, or as `fetchJson` does
  */
-export async function readConfig(hash, fetchJson, pageProtocol) {
+export async function readConfig(hash, fetchJson, pageProtocol, search = '') {
+  // The query is sent to the server, which has no business with any of this.
+  const misplaced = KEYS.find((key) => new URLSearchParams(search).has(key));
+  if (misplaced) throw new ConfigError(`In the address, “${misplaced}” stands behind a “?”: write “#” in its place.`);
   const keys = new URLSearchParams(hash.replace(/^#/, ''));
   let device = keys.get('device');
   let broker = keys.get('broker');

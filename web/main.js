@@ -160,7 +160,7 @@ async function main() {
     return fail(`This browser has no H.264, which the camera sends. ${others}`);
   }
   try {
-    run(await readConfig(location.hash, fetchPeercamJson, location.protocol));
+    run(await readConfig(location.hash, fetchPeercamJson, location.protocol, location.search));
   } catch (error) {
     fail(error instanceof Error ? error.message : String(error));
   }

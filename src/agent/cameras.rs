@@ -37,7 +37,7 @@ pub(super) fn start(
             capture::run_low(&camera, bitrate, &tap, low.target(), &stop, &mut |event| match event {
                 CaptureEvent::State(CameraState::Starting) => {}
                 CaptureEvent::State(state) => {
-                    tracing::info!(camera = camera.name, ?state, "low rung");
+                    tracing::info!(camera = camera.name, "low rung: {state}");
                     follow_rung(&low, &drivers, &state);
                 }
                 event => note(&low, event),
@@ -55,7 +55,7 @@ pub(super) fn start(
                 }
             }
             CaptureEvent::State(state) => {
-                tracing::info!(camera = camera.name, ?state, "camera");
+                tracing::info!(camera = camera.name, "camera: {state}");
                 follow(&stream, &drivers, &state);
                 let stream = stream_status(&camera.name, state);
                 status.send_modify(|status| {
@@ -87,8 +87,10 @@ fn note(hub: &Hub, event: CaptureEvent) {
         CaptureEvent::Resting(resting) => {
             let camera = hub.name();
             match hub.quality() {
-                Quality::High => tracing::info!(camera, resting, "nobody watches, or somebody does again"),
-                Quality::Low => tracing::debug!(camera, resting, "nobody watches the low rung, or somebody does again"),
+                Quality::High if resting => tracing::info!(camera, "nobody watches; the encoder rests"),
+                Quality::High => tracing::info!(camera, "somebody watches; the encoder runs"),
+                Quality::Low if resting => tracing::debug!(camera, "nobody watches the low rung; its encoder rests"),
+                Quality::Low => tracing::debug!(camera, "somebody watches the low rung; its encoder runs"),
             }
             hub.rest(resting);
         }

@@ -22,6 +22,7 @@ mod supervise;
 mod timeline;
 mod v4l2;
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::config;
@@ -119,6 +120,18 @@ pub enum CameraState {
     Lost { reason: String },
     /// Its stream cannot be shown in a browser. `reason` says what to change.
     Unsupported { reason: String },
+}
+
+impl fmt::Display for CameraState {
+    /// For the log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starting => write!(f, "being opened"),
+            Self::Live { format, .. } => write!(f, "live, {}x{} pixels", format.width, format.height),
+            Self::Lost { reason } => write!(f, "no picture: {reason}"),
+            Self::Unsupported { reason } => write!(f, "not to be shown: {reason}"),
+        }
+    }
 }
 
 /// Why a source failed.

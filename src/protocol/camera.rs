@@ -30,9 +30,9 @@ pub struct CameraSet {
     /// Pixels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub height: Option<u32>,
-    /// Pictures a second, 1 to 240.
+    /// Pictures a second, 1 to 240; the nearest whole number is asked for, so that what [`CameraState::fps`] tells can be set.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fps: Option<u32>,
+    pub fps: Option<f64>,
     /// 150,000 to 50,000,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bitrate_bps: Option<u64>,
@@ -59,10 +59,11 @@ impl CameraSet {
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => return Err("width and height belong together".into()),
         };
-        let rate = |fps: u32| {
-            NonZeroU32::new(fps)
-                .filter(|fps| fps.get() <= 240)
-                .ok_or_else(|| format!("fps is a whole number from 1 to 240, not {fps}"))
+        let rate = |fps: f64| {
+            (1..=240)
+                .find(|whole| (f64::from(*whole) - fps).abs() <= 0.5)
+                .and_then(NonZeroU32::new)
+                .ok_or_else(|| format!("fps is a number from 1 to 240, not {fps}"))
         };
         let bits = |bps: u64| {
             if (150_000..=50_000_000).contains(&bps) {
@@ -138,6 +139,7 @@ mod tests {
         assert_eq!(refused(r#"{"width": 640}"#), "width and height belong together");
         assert!(refused(r#"{"width": 641, "height": 360}"#).contains("even numbers from 32 to 4096, not 641"));
         assert!(refused(r#"{"fps": 0}"#).contains("1 to 240, not 0"));
+        assert!(refused(r#"{"fps": 1e300}"#).contains("1 to 240, not 1"));
         assert!(refused(r#"{"bitrate_bps": 1000}"#).contains("150000 to 50000000, not 1000"));
         assert!(serde_json::from_str::<CameraSet>(r#"{"zoom": 1}"#).is_err());
     }
@@ -151,6 +153,11 @@ mod tests {
             (change.size, change.fps.map(NonZeroU32::get), change.bitrate),
             (None, Some(15), None)
         );
+        let rate = |fps: &str| {
+            let set: CameraSet = serde_json::from_str(&format!("{{\"fps\": {fps}}}")).expect("JSON");
+            set.change().expect("good").fps.map(NonZeroU32::get)
+        };
+        assert_eq!(["29.97", "30.0", "240.4"].map(rate), [Some(30), Some(30), Some(240)]);
         assert_eq!(change.controls["brightness"], ControlValue::Number(128));
         assert_eq!(change.controls["horizontal_flip"], ControlValue::Switch(true));
         assert_eq!(change.controls["auto_exposure"], ControlValue::Text("Manual Mode".into()));

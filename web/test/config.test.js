@@ -47,6 +47,11 @@ test('a wrong address is refused with a sentence', async () => {
   await readConfig('#device=a&broker=ws://127.0.0.1:1', nothing, 'https:');
 });
 
+test('settings behind a question mark are refused with what to write', async () => {
+  await assert.rejects(readConfig('#device=a&broker=ws://b:1', nothing, 'http:', '?stream=yard'), /“stream” stands behind a “\?”/);
+  await readConfig('#device=a&broker=ws://b:1', nothing, 'http:', '?utm_source=mail');
+});
+
 test('device ids need no escaping', () => {
   assert.ok(isDeviceId('Az09-_'));
   for (const foreign of ['', 'a/b', '+', '#', 'ä', 'x'.repeat(65)]) assert.ok(!isDeviceId(foreign), foreign);
