@@ -285,6 +285,7 @@ fn accept_as(certificate: &DtlsCert, sdp: &str, now: Instant) -> Result<(Session
         bitrate: Bitrate::kbps(2_500),
         quality: Quality::High,
         playout: Playout::Realtime,
+        reflexive: &[],
         relayed: &[],
         locals: &[DEVICE],
     };

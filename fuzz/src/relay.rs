@@ -1,9 +1,9 @@
-//! What a TURN server says.
+//! What a TURN or STUN server says.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
-use peercam::relay::{Carrier, Credentials, Family, Input, Output, Relay, Settings};
+use peercam::relay::{Binding, Carrier, Credentials, Family, Input, Output, Relay, Settings};
 
 /// What one message of a server, or one moment, may make us send: as many requests as may wait, and one of each kind beside them.
 const MOST_AT_ONCE: usize = 40;
@@ -38,6 +38,7 @@ pub fn relay(bytes: &[u8]) {
         let size = usize::from(u16::from_be_bytes([*high, *low])).min(tail.len());
         let (message, after) = tail.split_at(size);
         rest = after;
+        bind(message, start);
         let mut message = message.to_vec();
         if let Some(id) = message.get_mut(ID)
             && id.iter().all(|byte| *byte == 0)
@@ -62,6 +63,23 @@ pub fn relay(bytes: &[u8]) {
         world.step();
     }
     world.wait(Duration::from_secs(3_600));
+}
+
+/// The same message as a STUN server's answer.
+fn bind(message: &[u8], now: Instant) {
+    let mut binding = Binding::new(now);
+    let request = binding.timeout(now).expect("it asks at once");
+    let mut answer = message.to_vec();
+    if let Some(id) = answer.get_mut(ID) {
+        id.copy_from_slice(&request[ID]);
+    }
+    binding.receive(&answer, now);
+    assert!(
+        binding
+            .mapped()
+            .is_none_or(|mapped| mapped.port() != 0 && !mapped.ip().is_unspecified())
+    );
+    assert!(binding.deadline() > now, "it does not ask without a pause");
 }
 
 struct World {

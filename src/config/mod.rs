@@ -244,6 +244,8 @@ pub struct IceServer {
     pub shared_secret: Option<Secret>,
     /// The TURN servers among the URLs, in their order, as the agent itself uses them.
     pub turn: Vec<TurnUrl>,
+    /// Those that the agent asks how it looks from outside: STUN servers, and TURN servers over UDP, which are that too.
+    pub stun: Vec<StunUrl>,
     /// For TLS, from the agent itself; `None`: whom the system trusts.
     pub ca_file: Option<PathBuf>,
 }
@@ -254,6 +256,16 @@ pub struct TurnUrl {
     /// As it was written.
     pub url: String,
     pub transport: TurnTransport,
+    /// A name or an address, without brackets.
+    pub host: String,
+    pub port: u16,
+}
+
+/// A server that answers STUN requests over UDP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StunUrl {
+    /// As it was written.
+    pub url: String,
     /// A name or an address, without brackets.
     pub host: String,
     pub port: u16,

@@ -211,6 +211,7 @@ impl<'a> Resolver<'a> {
         let urls = table.urls.into_inner();
         Ok(IceServer {
             turn: urls.iter().filter_map(|Text(url)| url.turn.clone()).collect(),
+            stun: urls.iter().filter_map(|Text(url)| url.stun.clone()).collect(),
             urls: urls.into_iter().map(|Text(url)| url.url).collect(),
             username: table.username.map(|name| name.into_inner().0.0),
             credential,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 
 use super::value::FromText;
-use super::{BrokerScheme, BrokerUrl, TurnTransport, TurnUrl};
+use super::{BrokerScheme, BrokerUrl, StunUrl, TurnTransport, TurnUrl};
 
 /// Far longer than any broker's; HTTP clients stop at 65,534 for the whole URL.
 const MAX_PATH: usize = 1_024;
@@ -161,6 +161,8 @@ pub(super) struct IceUrl {
     pub relays: bool,
     /// As the agent itself uses it; `None` where it can't: STUN, and TURN over DTLS.
     pub turn: Option<TurnUrl>,
+    /// As the agent asks it how this device looks from outside; `None` where it isn't reached by plain UDP.
+    pub stun: Option<StunUrl>,
 }
 
 impl FromText for IceUrl {
@@ -201,10 +203,16 @@ impl IceUrl {
             ("turns", None | Some("transport=tcp")) => Some((TurnTransport::Tls, 5349)),
             _ => None,
         };
+        let answers_stun = matches!((scheme, query), ("stun", _) | ("turn", None | Some("transport=udp")));
         match host_and_port(authority) {
             Ok((host, port)) => Ok(Self {
                 url: text.to_owned(),
                 relays,
+                stun: answers_stun.then(|| StunUrl {
+                    url: text.to_owned(),
+                    host: host.to_owned(),
+                    port: port.unwrap_or(3478),
+                }),
                 turn: turn.map(|(transport, usual_port)| TurnUrl {
                     url: text.to_owned(),
                     transport,
@@ -351,6 +359,15 @@ mod tests {
         }
         for text in ["stun:t.example", "turns:t.example?transport=udp"] {
             assert_eq!(IceUrl::from_text(text).expect(text).turn, None, "{text}");
+        }
+        for (text, port) in [
+            ("stun:t.example", Some(3478)),
+            ("turn:t.example:9", Some(9)),
+            ("turn:t.example?transport=tcp", None),
+            ("turns:t.example", None),
+            ("stuns:t.example", None),
+        ] {
+            assert_eq!(IceUrl::from_text(text).expect(text).stun.map(|stun| stun.port), port, "{text}");
         }
         for text in [
             "turn://t.example",

@@ -1,4 +1,4 @@
-//! The TURN servers' figures.
+//! The STUN and TURN servers' figures.
 
 use std::fmt;
 
@@ -17,6 +17,12 @@ pub fn relays(snapshot: &Snapshot, page: &mut Page<'_>) -> fmt::Result {
             .iter()
             .map(move |(url, figures)| (vec![("server", url.as_str())], value(figures)))
     };
+    let mappings = snapshot.driver.as_ref().map_or(&[][..], |driver| &driver.mappings);
+    page.gauge(
+        "peercam_stun_mapped",
+        "Addresses of the device that the STUN server has told how it sees them.",
+        mappings.iter().map(|(url, told)| (vec![("server", url.as_str())], *told)),
+    )?;
     page.gauge(
         "peercam_relay_up",
         "Addresses that the TURN server lends the device now, one for each thread with viewers.",

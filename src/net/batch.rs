@@ -101,6 +101,15 @@ impl Batch {
     }
 }
 
+/// Sends one datagram from one of our addresses.
+///
+/// # Errors
+/// What the system says; also where no socket is of that family.
+pub fn send_to(sockets: &[MediaSocket], source: SocketAddr, destination: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+    let socket = socket_for(sockets, source, destination).ok_or(io::ErrorKind::AddrNotAvailable)?;
+    socket.send(source.ip(), destination, bytes, bytes.len())
+}
+
 /// Whether all were sent.
 fn one_by_one(socket: &MediaSocket, run: &Run<'_>, sent: &mut Sent) -> bool {
     let mut all = true;

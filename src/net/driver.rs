@@ -13,14 +13,15 @@ use anyhow::Context as _;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::fd::OwnedFd;
 
-use super::batch::Batch;
+use super::batch::{Batch, send_to};
 use super::figures::{Figures, Traffic};
 use super::handle::{Command, DriverHandle, Order, Orders, queue, wake};
 use super::interfaces::local_addresses;
+use super::mappings::Mappings;
 use super::relays::{Relays, Server};
 use super::sessions::{Sessions, Shared};
 use super::socket::{Datagram, MediaSocket, ReceiveBuffers};
-use crate::config::{Listen, TransportPolicy};
+use crate::config::{IceServer, Listen, TransportPolicy};
 use crate::session::WallClock;
 
 /// Timers are run this much ahead: the pacer asks for its next packet a microsecond after the last, and a picture has to
@@ -50,10 +51,10 @@ const ORDERS_A_TURN: usize = 8;
 /// A driver that is busy for more than this share of its time has viewers waiting for each other.
 const BUSY: f64 = 0.9;
 
-/// What a driver does with TURN servers.
+/// What a driver does with STUN and TURN servers.
 #[derive(Clone)]
 pub struct Relaying {
-    pub servers: Vec<Server>,
+    pub ice_servers: Vec<IceServer>,
     pub listen: Listen,
     /// With `Relay` viewers are told of no other address.
     pub policy: TransportPolicy,
@@ -87,7 +88,13 @@ pub fn spawn(
     let (handle, orders) = queue(Arc::clone(&event), Arc::clone(&viewers));
     let clock = read_clock();
     let driver = Driver {
-        relays: Relays::new(relaying.servers, relaying.listen, Arc::clone(&event), clock.instant),
+        relays: Relays::new(
+            Server::all(&relaying.ice_servers),
+            relaying.listen,
+            Arc::clone(&event),
+            clock.instant,
+        ),
+        mappings: Mappings::new(&relaying.ice_servers, Arc::clone(&event), clock.instant),
         policy: relaying.policy,
         buffers: ReceiveBuffers::new(&sockets),
         batch: Batch::new(true),
@@ -136,6 +143,7 @@ struct Driver {
     traffic: Traffic,
     sessions: Sessions,
     relays: Relays,
+    mappings: Mappings,
     policy: TransportPolicy,
     timers: BTreeSet<(Instant, u64)>,
     event: Arc<OwnedFd>,
@@ -173,6 +181,7 @@ impl Driver {
                 return;
             }
             self.relay(&mut changed);
+            self.look_from_outside(&mut changed);
             if self.pictures.swap(false, Ordering::AcqRel) {
                 changed.extend(self.sessions.watching());
             }
@@ -195,9 +204,11 @@ impl Driver {
     fn receive(&mut self, changed: &mut Vec<u64>) {
         for index in 0..self.sockets.len() {
             for _ in 0..BATCHES_A_TURN {
-                let (sessions, clock) = (&mut self.sessions, &self.clock);
+                let (sessions, mappings, clock) = (&mut self.sessions, &mut self.mappings, &self.clock);
                 let received = self.sockets[index].receive(&mut self.buffers, clock, |datagram| {
-                    changed.extend(sessions.datagram(&datagram, clock));
+                    if !mappings.take(&datagram, clock.instant) {
+                        changed.extend(sessions.datagram(&datagram, clock));
+                    }
                 });
                 match received {
                     Ok(0) => break,
@@ -239,11 +250,29 @@ impl Driver {
         sessions.hold_back(self.relays.full());
     }
 
+    /// Lets the STUN servers have their turn.
+    fn look_from_outside(&mut self, changed: &mut Vec<u64>) {
+        let (sessions, clock) = (&mut self.sessions, &self.clock);
+        if sessions.are_there() {
+            self.mappings.want(clock);
+        }
+        self.mappings.turn(sessions.locals(), clock, |base, server, request| {
+            if let Err(error) = send_to(&self.sockets, base, server, request) {
+                tracing::debug!(%error, %base, %server, "a STUN request found no way");
+            }
+        });
+        let changes = self.mappings.changes();
+        if !changes.is_empty() {
+            changed.extend(sessions.mappings_changed(&changes, clock));
+        }
+    }
+
     /// Whose candidates a command tells of may speak to us through the TURN servers, from now on.
     fn permit(&mut self, command: &Command) {
         match command {
             Command::Offer { offer, .. } => {
                 self.relays.want(&self.clock);
+                self.mappings.want(&self.clock);
                 self.relays.permit(offer.sdp.lines(), &self.clock);
             }
             Command::Candidates { candidates, .. } => {
@@ -272,6 +301,7 @@ impl Driver {
                             ..self.traffic
                         },
                         relays: self.relays.figures(),
+                        mappings: self.mappings.figures(),
                         ..self.sessions.figures()
                     };
                     // Whoever asked may have given up.
@@ -362,7 +392,11 @@ impl Driver {
         let timer = self.timers.first().map(|(at, _)| *at);
         let rested = resting.then_some(self.receive_at);
         let relays = self.relays.deadline(now);
-        let next = [timer, rested, relays].into_iter().flatten().fold(self.look.at, Instant::min);
+        let mappings = self.mappings.deadline(now);
+        let next = [timer, rested, relays, mappings]
+            .into_iter()
+            .flatten()
+            .fold(self.look.at, Instant::min);
         let patience = next.saturating_duration_since(now);
         let timeout = Timespec {
             tv_sec: patience.as_secs().try_into().unwrap_or(1),

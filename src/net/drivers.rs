@@ -13,7 +13,6 @@ use tokio::sync::{mpsc, oneshot};
 use super::driver::{self, Relaying};
 use super::figures::Figures;
 use super::handle::{Command, DriverHandle, Notice, Order};
-use super::relays::Server;
 use super::sessions::{MAX_UNHEARD, Offered, Seats, Shared};
 use super::socket::bind_all;
 use crate::config::Network;
@@ -63,7 +62,7 @@ pub fn spawn(context: Context) -> anyhow::Result<(Drivers, Vec<JoinHandle<()>>)>
         notices: context.notices,
     };
     let relaying = Relaying {
-        servers: Server::all(&network.ice_servers),
+        ice_servers: network.ice_servers.clone(),
         listen: network.listen.clone(),
         policy: network.transport_policy,
     };

@@ -28,6 +28,8 @@ pub struct Figures {
     pub losses: Vec<f64>,
     /// Of each TURN server, with its URL, in the order of the configuration.
     pub relays: Vec<(String, RelayFigures)>,
+    /// How many of this device's addresses each STUN server has told, by its URL.
+    pub mappings: Vec<(String, u64)>,
 }
 
 impl Figures {
@@ -44,6 +46,7 @@ impl Figures {
             rtts,
             losses,
             relays,
+            mappings,
         } = other;
         self.traffic.add(&traffic);
         self.counted.add(&counted);
@@ -62,6 +65,12 @@ impl Figures {
         self.estimates.extend(estimates);
         self.rtts.extend(rtts);
         self.losses.extend(losses);
+        for (url, told) in mappings {
+            match self.mappings.iter_mut().find(|(known, _)| *known == url) {
+                Some((_, sum)) => *sum += told,
+                None => self.mappings.push((url, told)),
+            }
+        }
         for (url, figures) in relays {
             match self.relays.iter_mut().find(|(known, _)| *known == url) {
                 Some((_, sum)) => sum.add(&figures),

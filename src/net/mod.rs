@@ -7,6 +7,8 @@ mod figures;
 mod handle;
 mod interfaces;
 mod latency;
+mod mappings;
+mod preparation;
 mod relays;
 mod sessions;
 mod socket;

@@ -29,7 +29,7 @@ use super::socket::Datagram;
 use crate::hub::{Hub, Next, Stream};
 use crate::media::{Bitrate, Quality};
 use crate::protocol::{Candidates, Close, ErrorCode, Message, PeerId, Reply, RpcError};
-use crate::session::{Datagrams, Ending, Event, Input, Outbox, Session, WallClock};
+use crate::session::{Datagrams, Ending, Event, Input, Outbox, Reflexive, Session, WallClock};
 
 /// Addresses remembered for one viewer: a phone has a few, a liar has many.
 const MAX_ADDRESSES: usize = 64;
@@ -63,6 +63,8 @@ impl Shared {
 pub struct Sessions {
     shared: Shared,
     locals: Vec<SocketAddr>,
+    /// Where STUN servers see this device.
+    reflexive: Vec<Reflexive>,
     relayed: relayed::Held,
     slots: HashMap<u64, Slot>,
     by_address: HashMap<SocketAddr, u64>,
@@ -99,6 +101,7 @@ impl Sessions {
         Self {
             shared,
             locals,
+            reflexive: Vec::new(),
             relayed: relayed::Held::default(),
             slots: HashMap::new(),
             by_address: HashMap::new(),
@@ -139,6 +142,11 @@ impl Sessions {
                 latency.note(now.saturating_duration_since(captured));
             }
         }
+    }
+
+    /// This machine's addresses, as far as viewers are told of them.
+    pub fn locals(&self) -> &[SocketAddr] {
+        &self.locals
     }
 
     /// Keys of the sessions that want pictures.

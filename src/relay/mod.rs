@@ -1,9 +1,11 @@
-//! The way out of networks that let nothing in: one allocation on one TURN server, for all viewers (RFC 8656).
+//! The way out of networks that let nothing in: one allocation on one TURN server, for all viewers (RFC 8656). Beside it the question to a STUN
+//! server how this device looks from outside ([`Binding`]).
 //!
 //! A [`Relay`] owns no socket and no clock. Its driver resolves and connects when asked to ([`Output::Open`]), tells what happened
 //! ([`Input`]), hands over what came from the server, and sends what [`Relay::poll`] gives until that gives nothing. It calls
 //! [`Input::Timeout`] at [`Relay::deadline`].
 
+mod binding;
 mod credentials;
 mod frames;
 mod message;
@@ -18,6 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 use stun_proto::auth::{LongTermClientAuth, LongTermClientAuthErrorReason, LongTermClientValidation};
 use stun_types::message::{LongTermCredentials, Message};
 
+pub use self::binding::{Binding, Heard};
 pub use self::credentials::{Credentials, Minted};
 use self::frames::{Kind, Stream};
 use self::message::{Answer, Granted};

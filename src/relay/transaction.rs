@@ -9,10 +9,10 @@ use super::Carrier;
 
 /// The first pause before a request is sent again over UDP. RFC 8489, 6.2.1, recommends half a second for paths that nobody knows; a server
 /// that people watch a camera through is nearer, and each lost packet holds a viewer up.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+pub const FIRST_PAUSE: Duration = Duration::from_millis(200);
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How often a request is sent over UDP. With 20 % loss one in 15,000 gets no answer; a dead server is known after 4.4 s.
-const SENDS: u32 = 6;
+pub const SENDS: u32 = 6;
 /// How long an answer may take over a stream, which sends again by itself.
 const STREAM_PATIENCE: Duration = Duration::from_secs(8);
 /// Requests that wait at once; more wait for their turn.

@@ -26,7 +26,7 @@ use crate::protocol::{ErrorCode, Message, PeerId, Playout, Role, RpcError};
 
 pub use figures::{Counts, Ending, SessionFigures};
 pub use outbox::{Datagrams, Outbox, Route, Run};
-pub use seam::{Event, Input, Relayed, Setup, WallClock};
+pub use seam::{Event, Input, Reflexive, Relayed, Setup, WallClock};
 
 /// A viewer that has not connected by then never will: browsers give up after about as long.
 const CONNECT_TIME: Duration = Duration::from_secs(15);
@@ -34,8 +34,8 @@ const CONNECT_TIME: Duration = Duration::from_secs(15);
 /// Candidates taken of a viewer: browsers have a dozen. Each costs a check with every address of ours.
 const MAX_CANDIDATES: usize = 32;
 
-/// Addresses at TURN servers that one session is told of: a server that comes and goes gives a new one each time.
-const MAX_RELAYED: usize = 256;
+/// Addresses of ours outside this network that one session is told of: a server that comes and goes gives a new one each time.
+const MAX_OUTSIDE: usize = 256;
 
 /// One viewer's session.
 pub struct Session {
@@ -74,8 +74,8 @@ pub struct Session {
     requests: usize,
     /// How many of the viewer's candidates were taken since the last ICE restart.
     candidates: usize,
-    /// How many of our addresses at TURN servers it was told of.
-    relayed: usize,
+    /// How many of our addresses outside this network it was told of.
+    outside: usize,
     /// From which of our addresses the newest picture left.
     source: Option<SocketAddr>,
     /// That address is gone, and with it what was on its way.
@@ -99,8 +99,8 @@ impl Session {
         let choice = offer::choose(sdp, setup.format).map_err(|sentence| RpcError::new(ErrorCode::UnsupportedCodec, sentence))?;
         let start_bitrate = offer::reports_arrivals(sdp).then_some(setup.bitrate);
         let mut rtc = rtc::build(setup.certificate, choice, start_bitrate, now);
-        let answer = rtc::accept(&mut rtc, sdp, setup.locals, setup.relayed)
-            .map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
+        let answer =
+            rtc::accept(&mut rtc, sdp, &setup.candidates()).map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
         if !offer::sends_video(&answer) {
             let sentence = "the offer asks for no video: it needs a video section that receives";
             return Err(RpcError::new(ErrorCode::InvalidParams, sentence));
@@ -136,7 +136,7 @@ impl Session {
             sent_before: None,
             requests: 0,
             candidates,
-            relayed: setup.relayed.len(),
+            outside: setup.reflexive.len() + setup.relayed.len(),
             source: None,
             cut: false,
             dropped: 0,
@@ -166,7 +166,7 @@ impl Session {
         }
         self.candidates = count_candidates(sdp)?;
         self.now = self.now.max(now);
-        let answer = rtc::accept(&mut self.rtc, sdp, &[], &[]).map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
+        let answer = rtc::accept(&mut self.rtc, sdp, &[]).map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
         self.drain(outbox);
         Ok(offer::finish(&answer, self.format))
     }
@@ -321,21 +321,26 @@ impl Session {
                 Ok(())
             }
             Input::AddressesAdded(addresses) => {
-                let candidates = addresses.iter().filter_map(|address| str0m::Candidate::host(*address, "udp").ok());
+                let candidates = addresses.iter().copied().filter_map(rtc::host);
                 self.add_locals(candidates, outbox);
                 Ok(())
             }
+            Input::ReflexiveAdded(reflexive) => {
+                self.add_outside(rtc::reflexive(reflexive), outbox);
+                Ok(())
+            }
+            // Our checks leave from its base all the same: only what it was called is no more.
+            Input::ReflexiveGone(reflexive) => {
+                self.remove_local(rtc::reflexive(reflexive));
+                Ok(())
+            }
             Input::RelayedAdded(relayed) => {
-                self.relayed += 1;
-                let candidate = rtc::relayed(relayed).filter(|_| self.relayed <= MAX_RELAYED);
-                self.add_locals(candidate, outbox);
+                self.add_outside(rtc::relayed(relayed), outbox);
                 Ok(())
             }
             Input::RelayedGone(relayed) => {
                 self.cut |= self.source == Some(relayed.address);
-                if let Some(candidate) = rtc::relayed(relayed) {
-                    self.rtc.direct_api().invalidate_candidate(&candidate);
-                }
+                self.remove_local(rtc::relayed(relayed));
                 Ok(())
             }
         };
@@ -421,6 +426,17 @@ impl Session {
             if let Ok(candidate) = str0m::Candidate::from_sdp_string(line) {
                 self.rtc.add_remote_candidate(candidate);
             }
+        }
+    }
+
+    fn add_outside(&mut self, candidate: Option<str0m::Candidate>, outbox: &mut Outbox) {
+        self.outside += 1;
+        self.add_locals(candidate.filter(|_| self.outside <= MAX_OUTSIDE), outbox);
+    }
+
+    fn remove_local(&mut self, candidate: Option<str0m::Candidate>) {
+        if let Some(candidate) = candidate {
+            self.rtc.direct_api().invalidate_candidate(&candidate);
         }
     }
 

@@ -9,7 +9,7 @@ use str0m::rtp::Extension;
 use str0m::{Candidate, Rtc, RtcConfig};
 
 use super::offer::Choice;
-use super::seam::Relayed;
+use super::seam::{Reflexive, Relayed, Setup};
 use crate::media::Bitrate;
 
 /// How long a sent packet can be asked for again. A retransmission that comes later than this has missed its picture.
@@ -50,7 +50,7 @@ pub fn build(certificate: &DtlsCert, choice: Choice, start_bitrate: Option<Bitra
 ///
 /// # Errors
 /// A sentence that says what is wrong with the offer.
-pub fn accept(rtc: &mut Rtc, sdp: &str, locals: &[SocketAddr], relays: &[Relayed]) -> Result<String, String> {
+pub fn accept(rtc: &mut Rtc, sdp: &str, locals: &[Candidate]) -> Result<String, String> {
     let mut ufrags = sdp.lines().filter_map(|line| line.trim().strip_prefix("a=ice-ufrag:"));
     if let Some(long) = ufrags.find(|ufrag| ufrag.len() > MAX_UFRAG) {
         return Err(format!(
@@ -60,19 +60,34 @@ pub fn accept(rtc: &mut Rtc, sdp: &str, locals: &[SocketAddr], relays: &[Relayed
     }
     // What the parser says is for its makers, and holds addresses of this process.
     let offer = SdpOffer::from_sdp_string(sdp).map_err(|_| "the offer is not SDP")?;
-    for address in locals {
-        if let Ok(candidate) = Candidate::host(*address, "udp") {
-            rtc.add_local_candidate(candidate);
-        }
-    }
-    for candidate in relays.iter().copied().filter_map(relayed) {
-        rtc.add_local_candidate(candidate);
+    for candidate in locals {
+        rtc.add_local_candidate(candidate.clone());
     }
     let answer = rtc
         .sdp_api()
         .accept_offer(offer)
         .map_err(|error| format!("the offer can't be answered: {error}"))?;
     Ok(answer.to_sdp_string())
+}
+
+impl Setup<'_> {
+    /// What the viewer is told of at once.
+    pub(super) fn candidates(&self) -> Vec<Candidate> {
+        let hosts = self.locals.iter().copied().filter_map(host);
+        let reflexive = self.reflexive.iter().copied().filter_map(reflexive);
+        let relayed = self.relayed.iter().copied().filter_map(relayed);
+        hosts.chain(reflexive).chain(relayed).collect()
+    }
+}
+
+/// The candidate for an address of this device itself.
+pub fn host(address: SocketAddr) -> Option<Candidate> {
+    Candidate::host(address, "udp").ok()
+}
+
+/// The candidate for an address that a STUN server sees. Its base is not told to viewers.
+pub fn reflexive(reflexive: Reflexive) -> Option<Candidate> {
+    Candidate::server_reflexive(reflexive.address, reflexive.base, "udp").ok()
 }
 
 /// The candidate for an address at a TURN server, if it is one that a viewer can use.

@@ -28,8 +28,19 @@ pub struct Setup<'a> {
     pub playout: Playout,
     /// This device's addresses, as host candidates.
     pub locals: &'a [SocketAddr],
+    /// Where STUN servers see them.
+    pub reflexive: &'a [Reflexive],
     /// Its addresses at TURN servers.
     pub relayed: &'a [Relayed],
+}
+
+/// An address of ours as a STUN server sees it, behind address translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reflexive {
+    /// Where viewers send to.
+    pub address: SocketAddr,
+    /// Where what they send arrives, and what is sent to them leaves.
+    pub base: SocketAddr,
 }
 
 /// An address of ours at a TURN server.
@@ -64,6 +75,10 @@ pub enum Input<'a> {
     Candidates(&'a [String]),
     /// New addresses of this device.
     AddressesAdded(&'a [SocketAddr]),
+    /// A STUN server sees this device.
+    ReflexiveAdded(Reflexive),
+    /// None sees it there any more.
+    ReflexiveGone(Reflexive),
     /// A TURN server lends this device an address.
     RelayedAdded(Relayed),
     /// It does no longer.

@@ -29,6 +29,13 @@ impl Broker {
         broker
     }
 
+    /// A broker on a usual port of `ip`, which is an address of the place that this thread is at.
+    pub fn on(ip: std::net::IpAddr) -> Self {
+        let mut broker = Self::at(SocketAddr::new(ip, 1883));
+        broker.run();
+        broker
+    }
+
     /// A broker that will listen at `address`, but does not run yet.
     pub fn at(address: SocketAddr) -> Self {
         // Without a limit on what waits for a slow client: a burst is meant to reach the agent.

@@ -32,11 +32,21 @@ impl Coturn {
 
     /// A server that runs, with more arguments.
     pub fn with(more: &[&str]) -> Self {
+        let loopback = std::net::Ipv4Addr::LOCALHOST.into();
+        Self::new(SocketAddr::new(loopback, free_port()), free_port(), more)
+    }
+
+    /// A server that runs on the usual ports of `ip`, TLS on 443; `ip` is an address of the place that this thread is at.
+    pub fn on(ip: std::net::IpAddr) -> Self {
+        Self::new(SocketAddr::new(ip, 3478), 443, &[])
+    }
+
+    fn new(address: SocketAddr, tls_port: u16, more: &[&str]) -> Self {
         let mut coturn = Self {
             folder: tempfile::tempdir().expect("a folder"),
             certificates: Certificates::new(),
-            address: SocketAddr::from(([127, 0, 0, 1], free_port())),
-            tls: SocketAddr::from(([127, 0, 0, 1], free_port())),
+            address,
+            tls: SocketAddr::new(address.ip(), tls_port),
             more: more.iter().map(ToString::to_string).collect(),
             process: None,
         };
@@ -51,9 +61,9 @@ impl Coturn {
         command.args([
             "-n",
             "--listening-ip",
-            "127.0.0.1",
+            &self.address.ip().to_string(),
             "--relay-ip",
-            "127.0.0.1",
+            &self.address.ip().to_string(),
             "--allow-loopback-peers",
         ]);
         command.args([

@@ -8,6 +8,7 @@ pub mod device;
 pub mod film;
 pub mod http;
 pub mod memory;
+pub mod netns;
 pub mod peer;
 pub mod probe;
 pub mod process;

@@ -89,6 +89,7 @@ pub fn answer_as(
         bitrate: Bitrate::kbps(2_500),
         quality: Quality::High,
         playout: Playout::Realtime,
+        reflexive: &[],
         relayed: &[],
         locals: &[device_address],
     };

@@ -99,10 +99,10 @@ fn parse(text: &str) -> Vec<Listed> {
     for line in text.lines() {
         if let Some(camera) = headline(line) {
             cameras.push(camera);
-        } else if let (Some(camera), Some(mode)) = (cameras.last_mut(), mode(line)) {
-            if !camera.modes.contains(&mode) {
-                camera.modes.push(mode);
-            }
+        } else if let (Some(camera), Some(mode)) = (cameras.last_mut(), mode(line))
+            && !camera.modes.contains(&mode)
+        {
+            camera.modes.push(mode);
         }
     }
     cameras

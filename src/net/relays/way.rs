@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::OwnedFd;
 
-use super::prepare::{Preparation, Prepared, at_once};
+use super::super::preparation::Preparation;
+use super::prepare::{Prepared, at_once, prepare};
 use super::stream::{Stream, about_io};
 use super::{Change, RelayFigures, Server};
 use crate::config::{Listen, TurnTransport};
@@ -39,7 +40,7 @@ pub struct Way {
 
 enum Carrier {
     None,
-    Preparing(Preparation),
+    Preparing(Preparation<Prepared>),
     Udp(UdpSocket),
     Stream {
         stream: Box<Stream>,
@@ -290,7 +291,8 @@ impl Way {
         if let Some(prepared) = at_once(&self.server) {
             return self.connect(prepared, clock);
         }
-        match Preparation::begin(&self.server, &self.event) {
+        let server = self.server.clone();
+        match Preparation::begin(&self.event, move || prepare(&server)) {
             Ok(preparation) => self.carrier = Carrier::Preparing(preparation),
             Err(reason) => self.relay.handle(Input::Closed { reason: &reason }, clock.instant),
         }

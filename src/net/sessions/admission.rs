@@ -43,6 +43,7 @@ impl Sessions {
             quality,
             playout: offer.playout,
             locals: &self.locals,
+            reflexive: &self.reflexive,
             relayed: self.relayed.addresses(),
         };
         let (mut session, sdp) = Session::accept(setup, &offer.sdp, clock.instant)?;

@@ -1,8 +1,9 @@
-//! What sessions have of TURN servers: addresses there, and why there are none.
+//! What sessions have of STUN and TURN servers: our addresses as seen from there, and why there are none.
 
 use std::net::SocketAddr;
 
 use super::Sessions;
+use crate::net::mappings;
 use crate::net::relays::Change;
 use crate::session::{Ending, Input, Relayed, WallClock};
 
@@ -52,6 +53,25 @@ impl Sessions {
                 }
                 Change::Down(None) => {}
             }
+        }
+        changed
+    }
+
+    /// Tells every session what became of this device's addresses as STUN servers see them; returns the keys of those that changed.
+    pub fn mappings_changed(&mut self, changes: &[mappings::Change], clock: &WallClock) -> Vec<u64> {
+        let mut changed = Vec::new();
+        for change in changes {
+            let input = match change {
+                mappings::Change::Seen(reflexive) => {
+                    self.reflexive.push(*reflexive);
+                    Input::ReflexiveAdded(*reflexive)
+                }
+                mappings::Change::Gone(reflexive) => {
+                    self.reflexive.retain(|known| known != reflexive);
+                    Input::ReflexiveGone(*reflexive)
+                }
+            };
+            changed.extend(self.tell_all(&input, clock));
         }
         changed
     }
