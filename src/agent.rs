@@ -150,9 +150,11 @@ impl Agent {
                 server.run(app, stopped).await;
             })
         });
+        let (moved, moved_receiver) = watch::channel(());
         let (outgoing, outgoing_receiver) = mpsc::channel(MAX_WAITING);
         let speaker = Speaker {
             mqtt: outgoing,
+            moved,
             counters: Arc::clone(&counters),
             doors,
             dispatcher: Arc::clone(&dispatcher),
@@ -167,6 +169,7 @@ impl Agent {
                 counters,
                 status: status_receiver,
                 outgoing: outgoing_receiver,
+                moved: moved_receiver,
                 stop: stopped,
             };
             let part = Part("the MQTT carrier", ended_sender.clone());

@@ -353,7 +353,9 @@ async fn serve(started: mpsc::Sender<SocketAddr>) {
     let beside = metrics::routes(Arc::new(monitor), device.config.http.metrics);
     let app = doors.routes(&device.config, ID.to_owned(), beside);
     let (outgoing, _) = tokio::sync::mpsc::channel(1);
+    let (moved, _) = watch::channel(());
     let speaker = Speaker {
+        moved,
         mqtt: outgoing,
         counters,
         doors,

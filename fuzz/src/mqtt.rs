@@ -46,6 +46,7 @@ async fn play(device: &Device, bytes: &[u8]) -> usize {
     settings.url.as_mut().expect("a URL").port = listener.local_addr().expect("an address").port();
     let (_stop, stopped) = watch::channel(false);
     let (_outgoing, outgoing) = mpsc::channel(1);
+    let (_moved, moved) = watch::channel(());
     let carrier = Carrier {
         device: peercam::protocol::DeviceId::parse(ID).expect("an id"),
         broker: settings,
@@ -53,6 +54,7 @@ async fn play(device: &Device, bytes: &[u8]) -> usize {
         counters: Arc::new(Counters::default()),
         status: device.status.subscribe(),
         outgoing,
+        moved,
         stop: stopped,
     };
     let carrier = tokio::spawn(run(carrier, Instant::now));

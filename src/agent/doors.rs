@@ -108,6 +108,8 @@ impl Doors {
 /// came in.
 pub struct Speaker {
     pub mqtt: mpsc::Sender<Outgoing>,
+    /// Told when this machine's addresses have changed.
+    pub moved: watch::Sender<()>,
     /// What MQTT could not take.
     pub counters: Arc<Counters>,
     pub doors: Doors,
@@ -127,6 +129,11 @@ impl Speaker {
                     message,
                 } => {
                     self.dispatch(session, Envelope { peer, role, message });
+                    continue;
+                }
+                Notice::Moved => {
+                    // Without a broker nobody listens.
+                    let _ = self.moved.send(());
                     continue;
                 }
                 Notice::Candidates { peer, candidates } => (peer, Message::notification("session.candidates", &candidates)),

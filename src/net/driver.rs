@@ -16,7 +16,7 @@ use rustix::fd::OwnedFd;
 use super::batch::{Batch, send_to};
 use super::figures::{Figures, Traffic};
 use super::handle::{Command, DriverHandle, Order, Orders, queue, wake};
-use super::interfaces::local_addresses;
+use super::interfaces::{Watch, local_addresses};
 use super::mappings::Mappings;
 use super::relays::{Relays, Server};
 use super::sessions::{Sessions, Shared};
@@ -30,6 +30,9 @@ const AHEAD: Duration = Duration::from_micros(300);
 
 /// How often the interfaces are looked at for new addresses, and how busy the thread was.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How long a change of the addresses is left to settle: a card that comes up gets several, one after the other.
+const SETTLE: Duration = Duration::from_millis(20);
 
 /// Batches of one socket in a row, so that a flood on one leaves the others their turn.
 const BATCHES_A_TURN: usize = 16;
@@ -101,6 +104,7 @@ pub fn spawn(
         traffic: Traffic::default(),
         sessions: Sessions::new(shared, locals, viewers),
         timers: BTreeSet::new(),
+        watch: Watch::start(),
         sockets,
         event,
         pictures,
@@ -108,6 +112,8 @@ pub fn spawn(
         clock,
         look: Look {
             at: clock.instant + LOOK_EVERY,
+            told: false,
+            measured: clock.instant,
             spent: Duration::ZERO,
             was_busy: false,
         },
@@ -146,6 +152,8 @@ struct Driver {
     mappings: Mappings,
     policy: TransportPolicy,
     timers: BTreeSet<(Instant, u64)>,
+    /// Tells of changes of this machine's addresses.
+    watch: Option<Watch>,
     event: Arc<OwnedFd>,
     pictures: Arc<AtomicBool>,
     orders: Orders,
@@ -159,7 +167,11 @@ struct Driver {
 struct Look {
     /// When the next time is.
     at: Instant,
-    /// The thread's processor time at the last time.
+    /// Whether the kernel has told of a change since the last time.
+    told: bool,
+    /// When it was measured how busy the thread is.
+    measured: Instant,
+    /// The thread's processor time then.
     spent: Duration,
     was_busy: bool,
 }
@@ -331,11 +343,21 @@ impl Driver {
         if now < self.look.at {
             return;
         }
+        if std::mem::take(&mut self.look.told) {
+            self.sessions.tell_moved();
+        }
+        let locals = local_addresses(&self.sockets);
+        self.relays.moved(&locals);
         match self.policy {
-            TransportPolicy::All => changed.extend(self.sessions.set_locals(local_addresses(&self.sockets), &self.clock)),
+            TransportPolicy::All => changed.extend(self.sessions.set_locals(locals, &self.clock)),
             TransportPolicy::Relay => {}
         }
-        let since = LOOK_EVERY + now.saturating_duration_since(self.look.at);
+        self.look.at = now + LOOK_EVERY;
+        let since = now.saturating_duration_since(self.look.measured);
+        // An address has changed in between: too short a time to measure.
+        if since < LOOK_EVERY {
+            return;
+        }
         let spent = processor_time();
         let share = spent.saturating_sub(self.look.spent).div_duration_f64(since);
         let busy = share > BUSY;
@@ -346,11 +368,7 @@ impl Driver {
                 share * 100.0
             );
         }
-        self.look = Look {
-            at: now + LOOK_EVERY,
-            spent,
-            was_busy: busy,
-        };
+        (self.look.measured, self.look.spent, self.look.was_busy) = (now, spent, busy);
     }
 
     fn transmit(&mut self) {
@@ -386,7 +404,7 @@ impl Driver {
         }
     }
 
-    fn wait(&self) {
+    fn wait(&mut self) {
         let now = read_clock().instant;
         let resting = now < self.receive_at;
         let timer = self.timers.first().map(|(at, _)| *at);
@@ -408,9 +426,19 @@ impl Driver {
             fds.extend(self.relays.poll_fds());
         }
         fds.push(PollFd::new(&*self.event, PollFlags::IN));
+        let watched = self.watch.as_ref().map(|watch| {
+            fds.push(PollFd::new(watch.inner(), PollFlags::IN));
+            fds.len() - 1
+        });
         // Interrupted or not: the next turn looks at everything.
         let _ = rustix::event::poll(&mut fds, Some(&timeout));
+        let told = watched.is_some_and(|index| !fds[index].revents().is_empty());
         let _ = rustix::io::read(&*self.event, &mut [0u8; 8]);
+        if let (true, Some(watch)) = (told, &self.watch) {
+            watch.drain();
+            self.look.at = self.look.at.min(now + SETTLE);
+            self.look.told = true;
+        }
     }
 }
 

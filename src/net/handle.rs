@@ -108,6 +108,8 @@ pub enum Notice {
     },
     /// New local candidates for a session.
     Candidates { peer: PeerId, candidates: Candidates },
+    /// This machine's addresses have changed.
+    Moved,
     /// A session is over.
     Closed { peer: PeerId, close: Close },
 }

@@ -1,8 +1,49 @@
-//! Which of this machine's addresses viewers are told of.
+//! Which of this machine's addresses viewers are told of, and when they change.
 
 use std::net::{IpAddr, SocketAddr};
 
+use rustix::fd::OwnedFd;
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
+
 use super::socket::MediaSocket;
+
+/// Tells when this machine's addresses change (rtnetlink(7)).
+pub struct Watch(OwnedFd);
+
+impl Watch {
+    /// `None` where the kernel does not tell; then one has to look.
+    #[must_use]
+    pub fn start() -> Option<Self> {
+        /// `RTMGRP_IPV4_IFADDR` and `RTMGRP_IPV6_IFADDR` of linux/rtnetlink.h.
+        const ADDRESSES: u32 = 0x10 | 0x100;
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let started = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)
+            .and_then(|socket| bind(&socket, &SocketAddrNetlink::new(0, ADDRESSES)).map(|()| socket));
+        started
+            .inspect_err(
+                |error| tracing::info!(%error, "the system does not tell when addresses change; they are looked at every few seconds"),
+            )
+            .ok()
+            .map(Self)
+    }
+
+    /// For polling.
+    pub fn inner(&self) -> &OwnedFd {
+        &self.0
+    }
+
+    /// Forgets what the kernel has told so far: what is true now is asked for elsewhere.
+    pub fn drain(&self) {
+        let mut message = [0; 4_096];
+        // An overrun is told as an error once, and is no end.
+        for _ in 0..64 {
+            if matches!(recv(&self.0, &mut message[..], RecvFlags::empty()), Err(rustix::io::Errno::AGAIN)) {
+                return;
+            }
+        }
+    }
+}
 
 /// The addresses behind `sockets`: a bound one as it is, an unspecified one as every address of its family that another
 /// machine can use.

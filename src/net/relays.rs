@@ -174,6 +174,13 @@ impl Relays {
         }
     }
 
+    /// This machine has these addresses now: a way that begins at another one is open no longer, however long its server would be waited for.
+    pub fn moved(&mut self, locals: &[SocketAddr]) {
+        for way in &mut self.ways {
+            way.moved(locals);
+        }
+    }
+
     /// Whether `source` is, or was, an address at a server.
     #[must_use]
     pub fn is_relayed(&self, source: SocketAddr) -> bool {

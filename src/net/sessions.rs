@@ -320,21 +320,30 @@ impl Sessions {
         }
     }
 
-    /// This machine's addresses; new ones are told to every viewer.
+    /// This machine's addresses; new ones are told to every viewer, and ways that begin at those that are gone are left at once.
     pub fn set_locals(&mut self, locals: Vec<SocketAddr>, clock: &WallClock) -> Vec<u64> {
-        let added: Vec<SocketAddr> = locals.iter().copied().filter(|address| !self.locals.contains(address)).collect();
+        let without = |these: &[SocketAddr], those: &[SocketAddr]| -> Vec<SocketAddr> {
+            these.iter().copied().filter(|address| !those.contains(address)).collect()
+        };
+        let (added, gone) = (without(&locals, &self.locals), without(&self.locals, &locals));
         self.locals = locals;
-        if added.is_empty() {
-            return Vec::new();
+        let mut changed = Vec::new();
+        if !added.is_empty() {
+            tracing::info!(addresses = ?added, "new network addresses");
+            changed.extend(self.tell_all(&Input::AddressesAdded(&added), clock));
         }
-        tracing::info!(addresses = ?added, "new network addresses");
-        let keys: Vec<u64> = self.slots.keys().copied().collect();
-        for key in &keys {
-            self.on_slot(*key, clock, |slot, outbox| {
-                slot.session.handle(Input::AddressesAdded(&added), clock.instant, clock, outbox);
-            });
+        if !gone.is_empty() {
+            tracing::info!(addresses = ?gone, "network addresses that are gone");
+            changed.extend(self.tell_all(&Input::AddressesGone(&gone), clock));
         }
-        keys
+        changed
+    }
+
+    /// Tells the rest of the agent that this machine's addresses have changed.
+    pub fn tell_moved(&mut self) {
+        if self.shared.notices.try_send(Notice::Moved).is_err() {
+            self.figures.counted.notices_dropped += 1;
+        }
     }
 
     /// Tells every viewer good-bye.

@@ -37,6 +37,9 @@ const MAX_CANDIDATES: usize = 32;
 /// Addresses of ours outside this network that one session is told of: a server that comes and goes gives a new one each time.
 const MAX_OUTSIDE: usize = 256;
 
+/// How a STUN message begins that answers a check (RFC 8489, 5).
+const BINDING_SUCCESS: [u8; 2] = [0x01, 0x01];
+
 /// One viewer's session.
 pub struct Session {
     rtc: Rtc,
@@ -80,6 +83,8 @@ pub struct Session {
     source: Option<SocketAddr>,
     /// That address is gone, and with it what was on its way.
     cut: bool,
+    /// It is gone, and no other way has been found yet.
+    stranded: bool,
     dropped: u64,
     /// What the stack reported and is not dealt with yet; empty between inputs.
     pending: VecDeque<str0m::Event>,
@@ -139,6 +144,7 @@ impl Session {
             outside: setup.reflexive.len() + setup.relayed.len(),
             source: None,
             cut: false,
+            stranded: false,
             dropped: 0,
             pending: VecDeque::new(),
             closed: false,
@@ -325,6 +331,13 @@ impl Session {
                 self.add_locals(candidates, outbox);
                 Ok(())
             }
+            Input::AddressesGone(addresses) => {
+                for address in addresses {
+                    self.leave(*address);
+                    self.remove_local(rtc::host(*address));
+                }
+                Ok(())
+            }
             Input::ReflexiveAdded(reflexive) => {
                 self.add_outside(rtc::reflexive(reflexive), outbox);
                 Ok(())
@@ -339,7 +352,7 @@ impl Session {
                 Ok(())
             }
             Input::RelayedGone(relayed) => {
-                self.cut |= self.source == Some(relayed.address);
+                self.leave(relayed.address);
                 self.remove_local(rtc::relayed(relayed));
                 Ok(())
             }
@@ -396,6 +409,15 @@ impl Session {
         self.rtc
             .handle_input(input)
             .map_err(|error| format!("the viewer sent what WebRTC forbids: {error}"))?;
+        // A check of ours was answered, so this way leads to the viewer, who may take seconds to notice that the other one does not.
+        if self.stranded && bytes.starts_with(&BINDING_SUCCESS) {
+            self.stranded = false;
+            self.rtc.direct_api().send_by(str0m::SendAddr {
+                proto: Protocol::Udp,
+                source: destination,
+                destination: source,
+            });
+        }
         // It may have asked for packets again; the stack itself would look for that only when its pacer's time comes.
         if outgoing::is_rtcp(bytes) && !self.narrow {
             self.send_now(None, outbox);
@@ -427,6 +449,13 @@ impl Session {
                 self.rtc.add_remote_candidate(candidate);
             }
         }
+    }
+
+    /// One of our addresses is gone.
+    fn leave(&mut self, address: SocketAddr) {
+        let was_used = self.source == Some(address);
+        self.cut |= was_used;
+        self.stranded |= was_used;
     }
 
     fn add_outside(&mut self, candidate: Option<str0m::Candidate>, outbox: &mut Outbox) {

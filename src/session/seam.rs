@@ -75,6 +75,8 @@ pub enum Input<'a> {
     Candidates(&'a [String]),
     /// New addresses of this device.
     AddressesAdded(&'a [SocketAddr]),
+    /// It has these no longer.
+    AddressesGone(&'a [SocketAddr]),
     /// A STUN server sees this device.
     ReflexiveAdded(Reflexive),
     /// None sees it there any more.

@@ -3,6 +3,9 @@
 //! The connection's task only polls and waits; what comes in goes to [`run`], which answers. A broker that is away costs
 //! running sessions nothing: they need it only to begin and to restart.
 
+mod connection;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,15 +13,14 @@ use anyhow::Context;
 use bytes::Bytes;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::{
-    AsyncClient, Broker as Target, ConnectProperties, Event, EventLoop, IncomingPacketSizeLimit, LastWill, LastWillProperties, MqttOptions,
-    Packet, Publish, PublishOptions, PublishProperties, RetainForwardRule, SubscribeFilterInput, SubscribeReasonCode, TlsConfiguration,
-    Transport,
+    AsyncClient, Broker as Target, ConnectProperties, IncomingPacketSizeLimit, LastWill, LastWillProperties, MqttOptions, Publish,
+    PublishOptions, PublishProperties, RetainForwardRule, SubscribeFilterInput, TlsConfiguration, Transport,
 };
 use tokio::sync::{mpsc, watch};
 
-use super::backoff::Backoff;
+use self::connection::{Own, Watched, poll};
 use super::gate::{Decision, Gate};
-use super::{Counters, Loss, Outgoing, Refusal, role_of, tls, trouble};
+use super::{Counters, Loss, Outgoing, Refusal, role_of, tls};
 use crate::config::{Broker, BrokerScheme};
 use crate::control::Dispatcher;
 use crate::protocol::{DeviceId, Envelope, MAX_MESSAGE_BYTES, Message, PeerId, Reply, Status, Topics};
@@ -64,6 +66,8 @@ pub struct Carrier {
     pub status: watch::Receiver<Status>,
     /// Messages of the device's own accord.
     pub outgoing: mpsc::Receiver<Outgoing>,
+    /// Told of when this machine's addresses have changed.
+    pub moved: watch::Receiver<()>,
     /// Turns true when it is time to say goodbye.
     pub stop: watch::Receiver<bool>,
 }
@@ -73,6 +77,42 @@ enum Incoming {
     Subscribed,
     Published(Box<Publish>),
     Lost,
+}
+
+/// What is said while there is no connection, such as a new address just when it has changed. What a viewer would not take any more is
+/// forgotten.
+#[derive(Default)]
+struct Held(VecDeque<(Instant, Outgoing)>);
+
+impl Held {
+    /// Whether there was room without forgetting something else.
+    fn keep(&mut self, outgoing: Outgoing, now: Instant) -> bool {
+        self.0.push_back((now, outgoing));
+        let fits = self.0.len() <= MAX_QUEUED;
+        if !fits {
+            self.0.pop_front();
+        }
+        fits
+    }
+
+    /// When the oldest is of no use any more.
+    fn deadline(&self) -> Option<Instant> {
+        self.0.front().map(|(at, _)| *at + Duration::from_secs(EXPIRY_SECS.into()))
+    }
+
+    /// Forgets what is of no use any more; returns how many.
+    fn expire(&mut self, now: Instant) -> usize {
+        let before = self.0.len();
+        while self.deadline().is_some_and(|deadline| deadline <= now) {
+            self.0.pop_front();
+        }
+        before - self.0.len()
+    }
+
+    /// All that is left.
+    fn take(&mut self) -> impl Iterator<Item = Outgoing> + use<> {
+        std::mem::take(&mut self.0).into_iter().map(|(_, outgoing)| outgoing)
+    }
 }
 
 /// Where and how a reply goes.
@@ -95,13 +135,21 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
         counters,
         mut status,
         mut outgoing,
+        moved,
         mut stop,
     } = carrier;
     let topics = Topics::new(&device);
-    let options = options(&device, &broker, &topics, &status.borrow())?;
+    let mut options = options(&device, &broker, &topics, &status.borrow())?;
+    let own = Own::of(&mut options);
     let (client, eventloop) = AsyncClient::builder(options).capacity(MAX_QUEUED).build();
     let (sender, mut incoming) = mpsc::channel(MAX_READ);
-    let poll = tokio::spawn(poll(eventloop, sender, broker, now));
+    let watched = Watched {
+        settings: broker,
+        own,
+        moved,
+        now,
+    };
+    let poll = tokio::spawn(poll(eventloop, sender, watched));
     let (answer, mut answers) = mpsc::channel::<Answer>(MAX_QUEUED);
     let mut inbox = Inbox {
         topics,
@@ -114,6 +162,7 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
         counters,
     };
     let mut connected = false;
+    let mut held = Held::default();
     // Whoever reads "online" may ask at once, so it is said when requests can come. The client gives no order of its own: it
     // may send a publish before a subscription that was asked for earlier.
     let mut announced = false;
@@ -125,6 +174,9 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
                     connected = true;
                     inbox.counters.connect();
                     inbox.subscribe();
+                    for outgoing in held.take() {
+                        inbox.send(inbox.topics.to(&outgoing.peer), &outgoing.message, None);
+                    }
                 }
                 Some(Incoming::Subscribed) => {
                     announced = true;
@@ -147,13 +199,18 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
             }
             Some(outgoing) = outgoing.recv() => if connected {
                 inbox.send(inbox.topics.to(&outgoing.peer), &outgoing.message, None);
-            } else {
+            } else if !held.keep(outgoing, now()) {
                 inbox.counters.lose(Loss::Disconnected);
             },
             Ok(()) = status.changed() => {
                 let status = status.borrow_and_update();
                 if announced {
                     inbox.publish_status(&status);
+                }
+            }
+            () = tokio::time::sleep_until(held.deadline().unwrap_or_else(now).into()), if held.deadline().is_some() => {
+                for _ in 0..held.expire(now()) {
+                    inbox.counters.lose(Loss::Disconnected);
                 }
             }
             () = tokio::time::sleep_until(inbox.contradict.unwrap_or_else(now).into()), if inbox.contradict.is_some() => {
@@ -182,57 +239,6 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Polls the connection, and connects again after each failure with a fresh look-up of the broker's name.
-async fn poll(mut eventloop: EventLoop, events: mpsc::Sender<Incoming>, settings: Broker, now: fn() -> Instant) {
-    let broker = settings.url.as_ref().map(ToString::to_string).unwrap_or_default();
-    let mut backoff = Backoff::new(settings.reconnect_max);
-    let mut connected_at: Option<Instant> = None;
-    let mut last_error = String::new();
-    loop {
-        let event = match eventloop.poll().await {
-            Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                tracing::info!(%broker, "connected to the broker");
-                connected_at = Some(now());
-                last_error.clear();
-                Some(Incoming::Connected)
-            }
-            Ok(Event::Incoming(Packet::SubAck(ack))) => {
-                let refused = ack.return_codes.iter().any(|code| !matches!(code, SubscribeReasonCode::Success(_)));
-                if refused {
-                    tracing::warn!(%broker, codes = ?ack.return_codes, "the broker refuses a subscription; does its access list allow it?");
-                }
-                Some(Incoming::Subscribed)
-            }
-            Ok(Event::Incoming(Packet::Publish(publish))) => Some(Incoming::Published(Box::new(publish))),
-            Ok(Event::Incoming(_) | Event::Outgoing(_) | Event::Auth(_)) => None,
-            Err(rumqttc::ConnectionError::RequestsDone) => return,
-            Err(error) => {
-                if connected_at.is_some_and(|at| now().saturating_duration_since(at) >= STABLE) {
-                    backoff.reset();
-                }
-                // The same trouble is told once, not at each try.
-                let error = trouble::sentence(&error, &settings);
-                if connected_at.take().is_some() || error != last_error {
-                    tracing::warn!(%broker, %error, "no connection to the broker; trying again");
-                    last_error = error;
-                }
-                if events.send(Incoming::Lost).await.is_err() {
-                    return;
-                }
-                let mut random = [0];
-                let _ = aws_lc_rs::rand::fill(&mut random);
-                tokio::time::sleep(backoff.pause(random[0])).await;
-                None
-            }
-        };
-        if let Some(event) = event
-            && events.send(event).await.is_err()
-        {
-            return;
-        }
-    }
-}
-
 fn options(device: &DeviceId, broker: &Broker, topics: &Topics, status: &Status) -> anyhow::Result<MqttOptions> {
     let url = broker.url.as_ref().context("no broker is configured")?;
     let id = format!("peercam-{device}");
@@ -258,9 +264,6 @@ fn options(device: &DeviceId, broker: &Broker, topics: &Topics, status: &Status)
             MqttOptions::websocket_with_tls_config(id, address, tls()?).context("reading broker.url")?
         }
     };
-    let mut network = options.network_options();
-    network.set_tcp_nodelay(true);
-    options.set_network_options(network);
     options
         .set_outgoing_inflight_upper_limit(MAX_UNACKNOWLEDGED)
         .set_read_batch_size(MAX_READ)

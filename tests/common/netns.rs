@@ -142,6 +142,11 @@ impl World {
         act()
     }
 
+    /// Changes something of the network at `place`, in the words of `ip`.
+    pub fn ip(&self, place: &str, arguments: &str) {
+        ip(&format!("-n {} {arguments}", self.namespace(place)));
+    }
+
     /// The name of the namespace of `place`, for `ip netns exec`.
     pub fn namespace(&self, place: &str) -> String {
         format!("{}-{place}", self.name)

@@ -125,6 +125,19 @@ impl Way {
         }
     }
 
+    /// This machine has these addresses now, and those of its loopback.
+    pub fn moved(&mut self, locals: &[SocketAddr]) {
+        let own = match &self.carrier {
+            Carrier::Udp(socket) => socket.local_addr(),
+            Carrier::Stream { stream, .. } => stream.socket().local_addr(),
+            Carrier::None | Carrier::Preparing(_) => return,
+        };
+        let stays = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified() || locals.iter().any(|local| local.ip() == ip);
+        if own.is_ok_and(|own| !stays(own.ip())) {
+            self.broke = Some("this device has another address now".into());
+        }
+    }
+
     /// Lets whoever is at `ip` speak to us.
     pub fn permit(&mut self, ip: IpAddr, clock: &WallClock, changes: &mut Vec<Change>) {
         self.relay.permit(ip, clock.instant);

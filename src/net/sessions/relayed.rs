@@ -87,7 +87,7 @@ impl Sessions {
         !self.slots.is_empty()
     }
 
-    fn tell_all(&mut self, input: &Input<'_>, clock: &WallClock) -> Vec<u64> {
+    pub(super) fn tell_all(&mut self, input: &Input<'_>, clock: &WallClock) -> Vec<u64> {
         let keys: Vec<u64> = self.slots.keys().copied().collect();
         for key in &keys {
             self.on_slot(*key, clock, |slot, outbox| {

@@ -99,6 +99,21 @@ impl<'a> DirectApi<'a> {
         self.rtc.ice.invalidate_candidate(c)
     }
 
+    /// Sends on this candidate pair until the ICE agent selects another one.
+    ///
+    /// For a controlled agent whose selected pair is gone because its local candidate was
+    /// invalidated with [`DirectApi::invalidate_candidate`]. The controlling agent may take seconds
+    /// to notice and to nominate another pair; until then any valid pair may be used (RFC 8445
+    /// §12.1.1). That the pair is valid is for the caller to know: a check that was sent on it has
+    /// been answered.
+    ///
+    /// Has no effect before there was a selected pair.
+    pub fn send_by(&mut self, pair: SendAddr) {
+        if let Some(selected) = &mut self.rtc.send_addr {
+            *selected = pair;
+        }
+    }
+
     /// Returns a reference to the local DTLS fingerprint used by this peer connection.
     ///
     /// The DTLS fingerprint is a hash of the local SSL/TLS certificate used to authenticate the
