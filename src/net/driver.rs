@@ -436,7 +436,7 @@ impl Driver {
         let _ = rustix::io::read(&*self.event, &mut [0u8; 8]);
         if let (true, Some(watch)) = (told, &self.watch) {
             watch.drain();
-            self.look.at = self.look.at.min(now + SETTLE);
+            self.look.at = self.look.at.min(read_clock().instant + SETTLE);
             self.look.told = true;
         }
     }
