@@ -169,7 +169,10 @@ impl Agent {
                 counters,
                 status: status_receiver,
                 outgoing: outgoing_receiver,
-                moved: moved_receiver,
+                addresses: mqtt::Addresses {
+                    changed: moved_receiver,
+                    has: net::is_ours,
+                },
                 stop: stopped,
             };
             let part = Part("the MQTT carrier", ended_sender.clone());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use peercam::protocol::{MAX_MESSAGE_BYTES, Message, PeerId, Status};
 use peercam::signaling::Counters;
-use peercam::signaling::mqtt::{Carrier, run};
+use peercam::signaling::mqtt::{Addresses, Carrier, run};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -54,7 +54,10 @@ async fn play(device: &Device, bytes: &[u8]) -> usize {
         counters: Arc::new(Counters::default()),
         status: device.status.subscribe(),
         outgoing,
-        moved,
+        addresses: Addresses {
+            changed: moved,
+            has: |_| true,
+        },
         stop: stopped,
     };
     let carrier = tokio::spawn(run(carrier, Instant::now));

@@ -30,7 +30,7 @@ pub struct Watch {
     /// What `current` was read from, until it is kept.
     text: Option<String>,
     bad: Option<String>,
-    /// What [`Watch::look`] saw last, until it is taken.
+    /// What [`Watch::look`] saw last.
     seen: Option<Look>,
 }
 

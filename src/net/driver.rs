@@ -85,8 +85,11 @@ pub fn spawn(
     }
     let mut locals = local_addresses(&sockets);
     tracing::info!(addresses = ?locals, "media sockets bound");
+    // Nobody is told how this device looks from outside either.
+    let mut reflectors = &relaying.ice_servers[..];
     if relaying.policy == TransportPolicy::Relay {
         locals.clear();
+        reflectors = &[];
     }
     let (handle, orders) = queue(Arc::clone(&event), Arc::clone(&viewers));
     let clock = read_clock();
@@ -97,7 +100,7 @@ pub fn spawn(
             Arc::clone(&event),
             clock.instant,
         ),
-        mappings: Mappings::new(&relaying.ice_servers, Arc::clone(&event), clock.instant),
+        mappings: Mappings::new(reflectors, Arc::clone(&event), clock.instant),
         policy: relaying.policy,
         buffers: ReceiveBuffers::new(&sockets),
         batch: Batch::new(true),
@@ -346,10 +349,9 @@ impl Driver {
         if std::mem::take(&mut self.look.told) {
             self.sessions.tell_moved();
         }
-        let locals = local_addresses(&self.sockets);
-        self.relays.moved(&locals);
+        self.relays.moved();
         match self.policy {
-            TransportPolicy::All => changed.extend(self.sessions.set_locals(locals, &self.clock)),
+            TransportPolicy::All => changed.extend(self.sessions.set_locals(local_addresses(&self.sockets), &self.clock)),
             TransportPolicy::Relay => {}
         }
         self.look.at = now + LOOK_EVERY;

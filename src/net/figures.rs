@@ -66,18 +66,21 @@ impl Figures {
         self.rtts.extend(rtts);
         self.losses.extend(losses);
         for (url, told) in mappings {
-            match self.mappings.iter_mut().find(|(known, _)| *known == url) {
-                Some((_, sum)) => *sum += told,
-                None => self.mappings.push((url, told)),
-            }
+            *of_server(&mut self.mappings, url) += told;
         }
         for (url, figures) in relays {
-            match self.relays.iter_mut().find(|(known, _)| *known == url) {
-                Some((_, sum)) => sum.add(&figures),
-                None => self.relays.push((url, figures)),
-            }
+            of_server(&mut self.relays, url).add(&figures);
         }
     }
+}
+
+/// What is known of the server with this URL; so far nothing, if it is new.
+fn of_server<T: Default>(servers: &mut Vec<(String, T)>, url: String) -> &mut T {
+    let index = servers.iter().position(|(known, _)| *known == url).unwrap_or_else(|| {
+        servers.push((url, T::default()));
+        servers.len() - 1
+    });
+    &mut servers[index].1
 }
 
 /// The sockets' side. It rises only.

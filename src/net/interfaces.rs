@@ -1,6 +1,7 @@
 //! Which of this machine's addresses viewers are told of, and when they change.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use rustix::fd::OwnedFd;
 use rustix::net::netlink::SocketAddrNetlink;
@@ -43,6 +44,13 @@ impl Watch {
             }
         }
     }
+}
+
+/// Whether `address` is this machine's: only such a one can be bound to.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "a socket that sends nothing")]
+pub fn is_ours(address: IpAddr) -> bool {
+    !UdpSocket::bind((address, 0)).is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
 /// The addresses behind `sockets`: a bound one as it is, an unspecified one as every address of its family that another

@@ -122,12 +122,16 @@ impl Mappings {
             self.bases = locals.to_vec();
             self.pair(clock.instant);
         }
-        for asked in &mut self.asked {
+        let mut was_due = false;
+        for asked in self.asked.iter_mut().filter(|asked| asked.binding.deadline() <= clock.instant) {
+            was_due = true;
             if let Some(bytes) = asked.binding.timeout(clock.instant) {
                 send(asked.base, asked.server, &bytes);
             }
         }
-        self.tell_silent();
+        if was_due {
+            self.tell_silent();
+        }
     }
 
     /// Takes a datagram if it is a server's answer.

@@ -17,6 +17,7 @@ pub use batch::Sent;
 pub use drivers::{Context, Drivers, spawn};
 pub use figures::{Counted, Figures, Spread, Traffic};
 pub use handle::{Command, Notice};
+pub use interfaces::is_ours;
 pub use latency::Latency;
 pub use relays::{RelayFigures, credentials};
 pub use sessions::{MAX_UNHEARD, Offered};

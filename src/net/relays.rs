@@ -174,10 +174,11 @@ impl Relays {
         }
     }
 
-    /// This machine has these addresses now: a way that begins at another one is open no longer, however long its server would be waited for.
-    pub fn moved(&mut self, locals: &[SocketAddr]) {
+    /// This machine's addresses may be others now: a way that begins at one that is gone is open no longer, however long its server would be
+    /// waited for.
+    pub fn moved(&mut self) {
         for way in &mut self.ways {
-            way.moved(locals);
+            way.moved();
         }
     }
 

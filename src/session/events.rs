@@ -11,7 +11,7 @@ use crate::media::Bitrate;
 use crate::protocol::Message;
 
 /// How long a lost connection may take to come back, by itself or by an ICE restart.
-const LOST_TIME: Duration = Duration::from_secs(20);
+pub(super) const LOST_TIME: Duration = Duration::from_secs(20);
 
 /// How late the stack's housekeeping may come: it is then done with the next picture, and needs no turn of its own.
 const HOUSEKEEPING_SLACK: Duration = Duration::from_millis(20);

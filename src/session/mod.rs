@@ -81,10 +81,8 @@ pub struct Session {
     outside: usize,
     /// From which of our addresses the newest picture left.
     source: Option<SocketAddr>,
-    /// That address is gone, and with it what was on its way.
+    /// That address is gone, and with it what was on its way; no other way has been found yet.
     cut: bool,
-    /// It is gone, and no other way has been found yet.
-    stranded: bool,
     dropped: u64,
     /// What the stack reported and is not dealt with yet; empty between inputs.
     pending: VecDeque<str0m::Event>,
@@ -144,7 +142,6 @@ impl Session {
             outside: setup.reflexive.len() + setup.relayed.len(),
             source: None,
             cut: false,
-            stranded: false,
             dropped: 0,
             pending: VecDeque::new(),
             closed: false,
@@ -333,7 +330,7 @@ impl Session {
             }
             Input::AddressesGone(addresses) => {
                 for address in addresses {
-                    self.leave(*address);
+                    self.cut |= self.source == Some(*address);
                     self.remove_local(rtc::host(*address));
                 }
                 Ok(())
@@ -352,7 +349,7 @@ impl Session {
                 Ok(())
             }
             Input::RelayedGone(relayed) => {
-                self.leave(relayed.address);
+                self.cut |= self.source == Some(relayed.address);
                 self.remove_local(rtc::relayed(relayed));
                 Ok(())
             }
@@ -409,14 +406,8 @@ impl Session {
         self.rtc
             .handle_input(input)
             .map_err(|error| format!("the viewer sent what WebRTC forbids: {error}"))?;
-        // A check of ours was answered, so this way leads to the viewer, who may take seconds to notice that the other one does not.
-        if self.stranded && bytes.starts_with(&BINDING_SUCCESS) {
-            self.stranded = false;
-            self.rtc.direct_api().send_by(str0m::SendAddr {
-                proto: Protocol::Udp,
-                source: destination,
-                destination: source,
-            });
+        if bytes.starts_with(&BINDING_SUCCESS) {
+            self.answered(source, destination, outbox);
         }
         // It may have asked for packets again; the stack itself would look for that only when its pacer's time comes.
         if outgoing::is_rtcp(bytes) && !self.narrow {
@@ -451,11 +442,24 @@ impl Session {
         }
     }
 
-    /// One of our addresses is gone.
-    fn leave(&mut self, address: SocketAddr) {
-        let was_used = self.source == Some(address);
-        self.cut |= was_used;
-        self.stranded |= was_used;
+    /// A check of ours was answered by `viewer`: from `own` a way leads there.
+    fn answered(&mut self, viewer: SocketAddr, own: SocketAddr, outbox: &mut Outbox) {
+        if std::mem::take(&mut self.cut) {
+            // The viewer takes seconds to notice that the way that it has chosen is gone, and to choose another one.
+            self.rtc.direct_api().send_by(str0m::SendAddr {
+                proto: Protocol::Udp,
+                source: own,
+                destination: viewer,
+            });
+            self.source = Some(own);
+            outbox.events.push(Event::KeyFrameWanted);
+        }
+        // However many seconds that takes: the way that pictures go is not lost.
+        if self.source == Some(own)
+            && let Some((until, Ending::PathLost, _)) = &mut self.give_up
+        {
+            *until = self.now + events::LOST_TIME;
+        }
     }
 
     fn add_outside(&mut self, candidate: Option<str0m::Candidate>, outbox: &mut Outbox) {

@@ -18,6 +18,7 @@ use rumqttc::{
 };
 use tokio::sync::{mpsc, watch};
 
+pub use self::connection::Addresses;
 use self::connection::{Own, Watched, poll};
 use super::gate::{Decision, Gate};
 use super::{Counters, Loss, Outgoing, Refusal, role_of, tls};
@@ -66,8 +67,7 @@ pub struct Carrier {
     pub status: watch::Receiver<Status>,
     /// Messages of the device's own accord.
     pub outgoing: mpsc::Receiver<Outgoing>,
-    /// Told of when this machine's addresses have changed.
-    pub moved: watch::Receiver<()>,
+    pub addresses: Addresses,
     /// Turns true when it is time to say goodbye.
     pub stop: watch::Receiver<bool>,
 }
@@ -135,7 +135,7 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
         counters,
         mut status,
         mut outgoing,
-        moved,
+        addresses,
         mut stop,
     } = carrier;
     let topics = Topics::new(&device);
@@ -146,7 +146,7 @@ pub async fn run(carrier: Carrier, now: fn() -> Instant) -> anyhow::Result<()> {
     let watched = Watched {
         settings: broker,
         own,
-        moved,
+        addresses,
         now,
     };
     let poll = tokio::spawn(poll(eventloop, sender, watched));

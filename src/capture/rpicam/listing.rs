@@ -1,5 +1,4 @@
 //! The cameras that libcamera knows on this machine: what `rpicam-vid --list-cameras` prints, read.
-#![expect(clippy::disallowed_methods, reason = "the program gets so long and no longer")]
 
 use std::io::Read as _;
 use std::process::ChildStdout;
@@ -67,7 +66,7 @@ pub fn list() -> Listing {
 
 /// All that the program prints; `None` when it has not ended in time. The thread ends with the program's side of the pipe.
 fn read(stdout: ChildStdout) -> Option<String> {
-    let (send, receive) = mpsc::channel();
+    let (send, receive) = mpsc::sync_channel(1);
     std::thread::Builder::new()
         .name("camera list".into())
         .spawn(move || {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::OwnedFd;
 
+use super::super::interfaces::is_ours;
 use super::super::preparation::Preparation;
 use super::prepare::{Prepared, at_once, prepare};
 use super::stream::{Stream, about_io};
@@ -125,15 +126,14 @@ impl Way {
         }
     }
 
-    /// This machine has these addresses now, and those of its loopback.
-    pub fn moved(&mut self, locals: &[SocketAddr]) {
+    /// This machine's addresses may be others now.
+    pub fn moved(&mut self) {
         let own = match &self.carrier {
             Carrier::Udp(socket) => socket.local_addr(),
             Carrier::Stream { stream, .. } => stream.socket().local_addr(),
             Carrier::None | Carrier::Preparing(_) => return,
         };
-        let stays = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified() || locals.iter().any(|local| local.ip() == ip);
-        if own.is_ok_and(|own| !stays(own.ip())) {
+        if own.is_ok_and(|own| !is_ours(own.ip())) {
             self.broke = Some("this device has another address now".into());
         }
     }

@@ -1,7 +1,7 @@
 //! The connection to the broker: made, made again, and left when its own address has gone.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,17 +42,17 @@ impl Own {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = address;
     }
 
-    /// Whether it is not this machine's any more.
-    fn is_gone(&self) -> bool {
-        let address = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        address.is_some_and(|address| !is_ours(address))
+    fn get(&self) -> Option<IpAddr> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Only an address of this machine can be bound to.
-#[expect(clippy::disallowed_methods, reason = "a socket that sends nothing")]
-fn is_ours(address: IpAddr) -> bool {
-    !UdpSocket::bind((address, 0)).is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
+/// How this machine's addresses are.
+pub struct Addresses {
+    /// Told of when they have changed.
+    pub changed: watch::Receiver<()>,
+    /// Whether one is among them.
+    pub has: fn(IpAddr) -> bool,
 }
 
 /// To the first of the broker's addresses that answers.
@@ -84,8 +84,7 @@ async fn connect(host: String) -> io::Result<TcpStream> {
 pub struct Watched {
     pub settings: Broker,
     pub own: Own,
-    /// Told of when this machine's addresses have changed.
-    pub moved: watch::Receiver<()>,
+    pub addresses: Addresses,
     pub now: fn() -> Instant,
 }
 
@@ -94,7 +93,7 @@ pub(super) async fn poll(mut eventloop: EventLoop, events: mpsc::Sender<Incoming
     let Watched {
         settings,
         own,
-        mut moved,
+        mut addresses,
         now,
     } = watched;
     let broker = settings.url.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -105,7 +104,7 @@ pub(super) async fn poll(mut eventloop: EventLoop, events: mpsc::Sender<Incoming
         let polled = tokio::select! {
             // First, so that what is said of the new address does not go into the connection of the old one.
             biased;
-            () = gone(&own, &mut moved) => {
+            () = gone(&own, &mut addresses) => {
                 tracing::info!(%broker, "this device's address has changed; connecting to the broker anew");
                 eventloop.clean();
                 own.set(None);
@@ -151,7 +150,7 @@ pub(super) async fn poll(mut eventloop: EventLoop, events: mpsc::Sender<Incoming
                 // With another address the broker may be in reach again.
                 tokio::select! {
                     () = tokio::time::sleep(backoff.pause(random[0])) => {}
-                    Ok(()) = moved.changed() => backoff.reset(),
+                    Ok(()) = addresses.changed.changed() => backoff.reset(),
                 }
                 None
             }
@@ -165,12 +164,12 @@ pub(super) async fn poll(mut eventloop: EventLoop, events: mpsc::Sender<Incoming
 }
 
 /// Until the connection's own address has gone.
-async fn gone(own: &Own, moved: &mut watch::Receiver<()>) {
+async fn gone(own: &Own, addresses: &mut Addresses) {
     loop {
-        if moved.changed().await.is_err() {
+        if addresses.changed.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
-        if own.is_gone() {
+        if own.get().is_some_and(|own| !(addresses.has)(own)) {
             return;
         }
     }
