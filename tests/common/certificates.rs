@@ -8,10 +8,10 @@ use tempfile::TempDir;
 
 const EXTENSIONS: &str = "[req]\ndistinguished_name = name\n[name]\n\
     [authority]\nbasicConstraints = critical,CA:TRUE\nkeyUsage = critical,keyCertSign\n\
-    [server]\nbasicConstraints = CA:FALSE\nsubjectAltName = IP:127.0.0.1,DNS:localhost\nextendedKeyUsage = serverAuth\n\
+    [server]\nbasicConstraints = CA:FALSE\nsubjectAltName = IP:127.0.0.1,IP:203.0.113.1,DNS:localhost\nextendedKeyUsage = serverAuth\n\
     [client]\nbasicConstraints = CA:FALSE\nextendedKeyUsage = clientAuth\n";
 
-/// An authority with one certificate for a server on this machine and one for a client: `authority`, `server` and `client`,
+/// An authority with one certificate for a server on this machine or on `netns`'s internet, and one for a client: `authority`, `server` and `client`,
 /// each with `.pem` and `.key`.
 pub struct Certificates(TempDir);
 

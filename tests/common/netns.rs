@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! home ── router ──┐
-//!                  ├── internet (203.0.113.1, .2 and .3, 2001:db8::1)
+//!                  ├── internet (203.0.113.1 and .2)
 //! home ── router ──┘
 //! ```
 
@@ -20,9 +20,8 @@ const PREFIX: &str = "peercam-test-";
 
 /// The addresses of the server on the internet, where all of it listens.
 pub const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
-/// A second and a third, for what needs the same port.
+/// A second one, for what needs the same port.
 pub const SECOND: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 2));
-pub const THIRD: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 3));
 
 /// What a router does with the addresses of what goes out through it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,10 +79,9 @@ impl World {
         };
         let internet = world.add("internet");
         ip(&format!("-n {internet} link add bridge type bridge"));
-        for address in [SERVER, SECOND, THIRD] {
+        for address in [SERVER, SECOND] {
             ip(&format!("-n {internet} addr add {address}/24 dev bridge"));
         }
-        ip(&format!("-n {internet} addr add 2001:db8::1/64 dev bridge nodad"));
         ip(&format!("-n {internet} link set bridge up"));
         world
     }
@@ -98,6 +96,7 @@ impl World {
         let address = Ipv4Addr::new(203, 0, 113, 10 + number);
         ip(&format!("-n {place} addr add {address}/24 dev net"));
         ip(&format!("-n {place} link set net up"));
+        ip(&format!("-n {place} route add default via {SERVER}"));
         address.into()
     }
 
