@@ -41,7 +41,7 @@ pub fn replies(bytes: &[u8]) -> usize {
 
 /// A connection, from its beginning to its end.
 async fn play(device: &Device, bytes: &[u8]) -> usize {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listener = listener();
     let mut settings = device.config.broker.clone();
     settings.url.as_mut().expect("a URL").port = listener.local_addr().expect("an address").port();
     let (_stop, stopped) = watch::channel(false);
@@ -96,6 +96,19 @@ async fn play(device: &Device, bytes: &[u8]) -> usize {
     }
     assert!(!carrier.is_finished(), "the carrier has ended: it will not come back");
     verdict.replies
+}
+
+/// One port for all inputs: a port for each would be kept by the kernel for a minute after it, until none is left.
+fn listener() -> TcpListener {
+    static LISTENER: OnceLock<std::net::TcpListener> = OnceLock::new();
+    let listener = LISTENER.get_or_init(|| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("a listener");
+        listener
+    });
+    // The device of the input before may have come back: it is gone with its runtime.
+    while listener.accept().is_ok() {}
+    TcpListener::from_std(listener.try_clone().expect("a listener")).expect("a listener")
 }
 
 /// Our end of the connection.
