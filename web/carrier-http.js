@@ -60,6 +60,11 @@ export class HttpCarrier {
     });
   }
 
+  /** A stream of events can't be asked; a new one costs a request. */
+  async proves() {
+    return false;
+  }
+
   /** @param {boolean} distrust */
   wake(distrust) {
     if (distrust || !this.connected) {

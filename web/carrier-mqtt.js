@@ -98,6 +98,20 @@ export class MqttCarrier {
     }
   }
 
+  /**
+   * Asks the broker to acknowledge again what it has acknowledged before.
+   * @param {number} withinMs
+   * @returns {Promise<boolean>}
+   */
+  proves(withinMs) {
+    const client = this.#client;
+    if (!client || !this.connected) return Promise.resolve(false);
+    return new Promise((resolve) => {
+      setTimeout(() => resolve(false), withinMs);
+      client.subscribe([this.topics.to], { qos: 1 }, (error) => resolve(!error));
+    });
+  }
+
   /** @param {import('./vendor/mqtt.esm.js').MqttClient} client */
   #subscribe(client) {
     client.subscribe([this.topics.to, this.topics.status], { qos: 1 }, (error) => {
@@ -151,5 +165,6 @@ export class MqttCarrier {
     this.#client = undefined;
     this.#ready = false;
     client?.end(true);
+    this.rpc.drop('The connection to the broker was lost.');
   }
 }

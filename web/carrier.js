@@ -11,6 +11,7 @@ import { MqttCarrier } from './carrier-mqtt.js';
  * @property {import('./rpc.js').Rpc} rpc JSON-RPC with the device, over whatever connection there is
  * @property {boolean} connected whether messages can go now
  * @property {() => void} connect connects, now; replaces whatever connection there is
+ * @property {(withinMs: number) => Promise<boolean>} proves whether what seems up is: a dead socket says nothing for minutes
  * @property {(distrust: boolean) => void} wake the page comes back from somewhere: a connection that is down is tried at once, and with
  *   `distrust` also one that seems up, since its socket may have died while nobody listened
  *

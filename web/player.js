@@ -7,8 +7,8 @@
 /** Longer than the pauses that a lossy path makes, short enough that a person has not yet begun to wonder. */
 const STALL_MS = 2000;
 /** A silence that is worth a look, though not a word. */
-const HUSH_MS = 700;
-const WATCH_MS = 250;
+const HUSH_MS = 500;
+const WATCH_MS = 100;
 
 /**
  * @typedef {object} PlayerEvents

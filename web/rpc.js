@@ -137,12 +137,20 @@ export class Rpc {
   }
 
   /**
+   * The replies to whatever waits are lost: it fails with `reason`.
+   * @param {string} reason
+   */
+  drop(reason) {
+    for (const waiting of [...this.#waiting.values()]) waiting.reject(new NoReply(reason));
+  }
+
+  /**
    * Ends it: whatever waits fails with `reason`, and so does whatever comes.
    * @param {string} reason
    */
   close(reason) {
     this.#closed ||= reason;
-    for (const waiting of [...this.#waiting.values()]) waiting.reject(new NoReply(reason));
+    this.drop(reason);
   }
 
   /**

@@ -21,6 +21,7 @@ const TRICKLE_MS = 20;
 /** A path that is silent for a moment is left alone; then ICE looks for another. */
 const RESTART_AFTER_MS = 700;
 const RESTART_MS = 5000;
+const LOOK_MS = 100;
 
 /**
  * How a session ended.
@@ -63,6 +64,8 @@ export class Session {
   /** The device's, until the answer is set. @type {import('./protocol.js').Candidates[]} */ #incoming = [];
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #trickle;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #restartTimer;
+  /** Ends the wait for signaling. */
+  #goOn = () => {};
   #answered = false;
   #restarting = false;
   #over = false;
@@ -98,19 +101,23 @@ export class Session {
     }
   }
 
-  /** The network has changed, or the path is silent: looks for another path, or ends the session if that fails. */
+  /** Whether another path is being sought. */
+  get restarting() {
+    return this.#restarting;
+  }
+
+  /**
+   * The network has changed, or the path is silent: looks for another path, or ends the session if that fails. While signaling is away it
+   * waits for that.
+   */
   async restartIce() {
     const pc = this.pc;
-    if (!pc || this.#over || this.#restarting || !this.#answered || !this.#options.reachable()) return;
+    if (!pc || this.#over || this.#restarting || !this.#answered) return;
     this.#restarting = true;
-    const back = new Promise((resolve) => {
-      const listen = () => pc.iceConnectionState === 'connected' || pc.iceConnectionState === 'completed' ? resolve(true) : undefined;
-      pc.addEventListener('iceconnectionstatechange', listen);
-      setTimeout(() => resolve(false), RESTART_MS);
-    });
     try {
-      await this.#exchange(pc, true);
-      if (!(await back) && !this.#connected(pc)) this.#finish({ how: 'lost' });
+      const before = succeededPairs(await pc.getStats());
+      await this.#askForRestart(pc);
+      if (!(await this.#findsPath(pc, before)) && !this.#connected(pc)) this.#finish({ how: 'lost' });
     } catch (error) {
       // An agent that was started anew refuses: it knows nothing of this session, whatever ICE still believes.
       // Without an answer, a path that came back meanwhile is still a path.
@@ -118,6 +125,42 @@ export class Session {
     } finally {
       this.#restarting = false;
     }
+  }
+
+  /** Signaling is there again: what waited for it goes on. */
+  signalingBack() {
+    this.#goOn();
+    if (this.pc?.iceConnectionState === 'disconnected') this.restartIce();
+  }
+
+  /**
+   * Asks until the device has answered: what a dead connection was given is asked again by the next one.
+   * @param {RTCPeerConnection} pc
+   */
+  async #askForRestart(pc) {
+    for (;;) {
+      if (!this.#options.reachable()) await new Promise((resolve) => (this.#goOn = () => resolve(undefined)));
+      if (this.#over) throw new NoReply('The session is over.');
+      try {
+        return await this.#exchange(pc, true);
+      } catch (error) {
+        if (!(error instanceof NoReply) || this.#options.reachable()) throw error;
+      }
+    }
+  }
+
+  /**
+   * Waits for a path that was not there before.
+   * @param {RTCPeerConnection} pc
+   * @param {Set<string>} before
+   */
+  async #findsPath(pc, before) {
+    const until = performance.now() + RESTART_MS;
+    while (!this.#over && performance.now() < until) {
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+      for (const id of succeededPairs(await pc.getStats())) if (!before.has(id)) return true;
+    }
+    return false;
   }
 
   /**
@@ -278,11 +321,21 @@ export class Session {
     this.#over = true;
     clearTimeout(this.#trickle);
     clearTimeout(this.#restartTimer);
+    this.#goOn();
     this.#end(end);
     // What was sent a moment ago (session.close) still leaves: close() drains nothing, so it comes one task later.
     const pc = this.pc;
     setTimeout(() => pc?.close(), 0);
   }
+}
+
+/**
+ * The ways that are known to lead to the device. The state of ICE does not tell: it may have been "connected" over a dead one all the time.
+ * @param {RTCStatsReport} report
+ */
+function succeededPairs(report) {
+  const pairs = [...report.values()].filter((entry) => entry.type === 'candidate-pair' && entry.state === 'succeeded');
+  return new Set(pairs.map((entry) => String(entry.id)));
 }
 
 /** Whether this browser can show what a camera sends. */

@@ -16,6 +16,8 @@ import { StatsReader, countFrames } from './stats.js';
 
 /** An answer over a living data channel takes one round trip. */
 const PING_MS = 1500;
+/** The same, when there is no picture either: a wrong guess costs some packets. */
+const HUSH_PING_MS = 500;
 /** The same, when there is reason to believe that the device was started anew. */
 const DOUBT_MS = 700;
 /** A device that answers, claims a living camera and yet sends no picture for so long gets a new session. */
@@ -99,12 +101,13 @@ export class Viewer {
   }
 
   /**
-   * No picture for a moment. If frames come that can't be decoded, a packet is lost for good: a key frame helps, and the browser itself
-   * would ask for one only seconds later.
+   * No picture for a moment. The path may be dead, since the phone is in another network now: a browser tells that only seconds later. If
+   * frames come that can't be decoded, a packet is lost for good: a key frame helps, and the browser would ask for one only seconds later.
    */
   async pictureHushed() {
     const { session } = this;
     if (!session?.control || !session.pc) return;
+    this.#checkPath(session, HUSH_PING_MS);
     const before = countFrames(/** @type {any} */ (await session.pc.getStats()));
     await new Promise((resolve) => setTimeout(resolve, STUCK_MS));
     const after = countFrames(/** @type {any} */ (await session.pc.getStats()));
@@ -123,11 +126,8 @@ export class Viewer {
     if (this.#probing) return;
     this.#probing = true;
     try {
-      if (!(await this.#answers(session, PING_MS))) {
-        // Without the broker there can be no new session, and the old path may come back.
-        if (this.signaling.connected && navigator.onLine) session.close('lost', 'Nothing came over the path any more.');
-        return;
-      }
+      if (session.restarting) return;
+      if (!(await this.#checkPath(session, PING_MS))) return;
       const camera = this.situation.status?.streams.find((entry) => entry.name === this.situation.stream);
       if (camera && camera.state !== 'live') return;
       if (silentMs > GIVE_UP_MS) session.close('lost', 'No picture came.');
@@ -241,8 +241,7 @@ export class Viewer {
     this.#change({ brokerTries: 0, brokerWhy: '' });
     if (!this.#away) this.#brokerBack();
     this.#wakeUp();
-    const { session } = this;
-    if (session?.pc && session.pc.iceConnectionState === 'disconnected') session.restartIce();
+    this.session?.signalingBack();
   }
 
   /**
@@ -298,7 +297,8 @@ export class Viewer {
   /** @param {Session} session */
   async #keepClock(session) {
     for (let count = 0; session === this.session; count += 1) {
-      await this.#answers(session, PING_MS);
+      // Pictures may come although nothing goes the other way: the device moved to another network.
+      if (!(await this.#answers(session, PING_MS)) && session === this.session) await this.#checkPath(session, PING_MS);
       await new Promise((resolve) => setTimeout(resolve, count < CLOCK_FIRST_COUNT ? CLOCK_FIRST_MS : CLOCK_MS));
     }
   }
@@ -341,11 +341,24 @@ export class Viewer {
     this.#checkSession();
   }
 
-  /** The phone slept or changed its network: the path is tried, and another one sought if it is dead. */
-  async #checkSession() {
+  /** The phone slept or changed its network. */
+  #checkSession() {
     const { session } = this;
-    if (!session?.control || (await this.#answers(session, PING_MS)) || session !== this.session) return;
-    if (this.signaling.connected) session.restartIce();
+    if (session?.control) this.#checkPath(session, PING_MS);
+  }
+
+  /**
+   * Finds out whether the path lives, and has another one sought if it does not. What killed it may have killed signaling too.
+   * @param {Session} session
+   * @param {number} timeoutMs
+   * @returns {Promise<boolean>}
+   */
+  async #checkPath(session, timeoutMs) {
+    const [path, signaling] = await Promise.all([this.#answers(session, timeoutMs), this.signaling.proves(timeoutMs)]);
+    if (path || session !== this.session) return path;
+    if (!signaling) this.signaling.wake(true);
+    session.restartIce();
+    return false;
   }
 
   /** @param {Partial<import('./words.js').Situation>} news */

@@ -81,7 +81,7 @@ pub struct Session {
     outside: usize,
     /// From which of our addresses the newest picture left.
     source: Option<SocketAddr>,
-    /// That address is gone, and with it what was on its way; no other way has been found yet.
+    /// That address is gone or the viewer has given the way up, and with it what was on it; no other way has been found yet.
     cut: bool,
     dropped: u64,
     /// What the stack reported and is not dealt with yet; empty between inputs.
@@ -170,6 +170,7 @@ impl Session {
         self.candidates = count_candidates(sdp)?;
         self.now = self.now.max(now);
         let answer = rtc::accept(&mut self.rtc, sdp, &[]).map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
+        self.cut = true;
         self.drain(outbox);
         Ok(offer::finish(&answer, self.format))
     }

@@ -95,6 +95,31 @@ export class Viewer {
     await this.page.screenshot({ path: join(SCREENSHOTS, `${name}.png`) });
   }
 
+  /** From now on, {@link longestGap} knows. */
+  watchGaps() {
+    return this.page.evaluate(() => {
+      const video = document.getElementById('video');
+      window.gap = { last: performance.now(), longestMs: 0 };
+      const next = () =>
+        video.requestVideoFrameCallback(() => {
+          next();
+          const now = performance.now();
+          window.gap = { last: now, longestMs: Math.max(window.gap.longestMs, now - window.gap.last) };
+        });
+      next();
+    });
+  }
+
+  /** The longest time without a new picture since the last call or {@link watchGaps}, in ms; one that lasts counts. */
+  longestGap() {
+    return this.page.evaluate(() => {
+      const { last, longestMs } = window.gap;
+      const now = performance.now();
+      window.gap = { last: now, longestMs: 0 };
+      return Math.max(longestMs, now - last);
+    });
+  }
+
   /** The browser's own counters of the newest connection's video. */
   counters() {
     return this.page.evaluate(async () => {

@@ -14,6 +14,9 @@ use super::{SOON, free_port, until};
 /// Where Debian puts it; elsewhere it is looked for in the search path.
 const DEBIAN: &str = "/usr/sbin/mosquitto";
 
+/// The usual port of MQTT over WebSocket.
+pub const WEBSOCKET: u16 = 9001;
+
 /// A broker without accounts. What it retains dies with it.
 pub struct Broker {
     folder: TempDir,
@@ -29,9 +32,10 @@ impl Broker {
         broker
     }
 
-    /// A broker on a usual port of `ip`, which is an address of the place that this thread is at.
+    /// A broker on the usual ports of `ip`, which is an address of the place that this thread is at; pages come by [`WEBSOCKET`].
     pub fn on(ip: std::net::IpAddr) -> Self {
         let mut broker = Self::at(SocketAddr::new(ip, 1883));
+        broker.configure(&format!("listener {WEBSOCKET} {ip}\nprotocol websockets\n"));
         broker.run();
         broker
     }
@@ -56,6 +60,13 @@ impl Broker {
             address,
             process: None,
         }
+    }
+
+    /// Adds to the configuration of one that does not run yet.
+    fn configure(&self, more: &str) {
+        let file = self.folder.path().join("mosquitto.conf");
+        let config = fs::read_to_string(&file).expect("the configuration");
+        fs::write(&file, config + more).expect("a file");
     }
 
     /// What it logged since it was started.

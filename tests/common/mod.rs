@@ -9,6 +9,7 @@ pub mod film;
 pub mod http;
 pub mod memory;
 pub mod netns;
+pub mod page;
 pub mod peer;
 pub mod probe;
 pub mod process;

@@ -1,7 +1,7 @@
 //! Child processes that never outlive their test.
 
 use std::io::Read;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -65,7 +65,18 @@ impl Output {
 impl Running {
     /// Starts `command`; `name` is what a failing test calls it.
     pub fn start(command: &mut Command, name: &str) -> Self {
-        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::spawn(command.stdin(Stdio::null()), name)
+    }
+
+    /// Starts `command`, to which the test writes.
+    pub fn hearing(command: &mut Command, name: &str) -> (Self, ChildStdin) {
+        let mut running = Self::spawn(command.stdin(Stdio::piped()), name);
+        let input = running.child.stdin.take().expect("a pipe");
+        (running, input)
+    }
+
+    fn spawn(command: &mut Command, name: &str) -> Self {
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("starting {name}: {error}"));
         let out = Output::of(child.stdout.take().expect("a pipe"));
         let log = Output::of(child.stderr.take().expect("a pipe"));
