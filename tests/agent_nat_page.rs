@@ -68,7 +68,11 @@ impl Bench {
                 if self.page.try_rpc("system.info").is_some() {
                     break changed.elapsed();
                 }
-                assert!(changed.elapsed() < SOON, "the data channel works again; log: {}", self.device.process().log());
+                assert!(
+                    changed.elapsed() < SOON,
+                    "the data channel works again; log: {}",
+                    self.device.process().log()
+                );
             };
             std::thread::sleep(FILM);
             let gap = self.page.longest_gap();

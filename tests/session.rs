@@ -16,6 +16,7 @@ mod session {
     mod long_user_name_refused;
     mod loss_recovers;
     mod lost_path_gives_up;
+    mod newer_addresses_preferred;
     mod players_for_the_web_get_pictures;
     mod requests_are_bounded;
     mod restart_keeps_the_channel;

@@ -297,8 +297,7 @@ export class Viewer {
   /** @param {Session} session */
   async #keepClock(session) {
     for (let count = 0; session === this.session; count += 1) {
-      // Pictures may come although nothing goes the other way: the device moved to another network.
-      if (!(await this.#answers(session, PING_MS)) && session === this.session) await this.#checkPath(session, PING_MS);
+      await this.#answers(session, PING_MS);
       await new Promise((resolve) => setTimeout(resolve, count < CLOCK_FIRST_COUNT ? CLOCK_FIRST_MS : CLOCK_MS));
     }
   }

@@ -77,6 +77,8 @@ pub struct Session {
     requests: usize,
     /// How many of the viewer's candidates were taken since the last ICE restart.
     candidates: usize,
+    /// How the newest of this device's own addresses is preferred.
+    newest_host: u16,
     /// How many of our addresses outside this network it was told of.
     outside: usize,
     /// From which of our addresses the newest picture left.
@@ -139,6 +141,7 @@ impl Session {
             sent_before: None,
             requests: 0,
             candidates,
+            newest_host: rtc::FIRST_HOST,
             outside: setup.reflexive.len() + setup.relayed.len(),
             source: None,
             cut: false,
@@ -325,14 +328,18 @@ impl Session {
                 Ok(())
             }
             Input::AddressesAdded(addresses) => {
-                let candidates = addresses.iter().copied().filter_map(rtc::host);
-                self.add_locals(candidates, outbox);
+                let hosts = addresses.iter().map(|address| {
+                    self.newest_host = self.newest_host.saturating_add(1);
+                    rtc::host(*address, self.newest_host)
+                });
+                let hosts: Vec<_> = hosts.flatten().collect();
+                self.add_locals(hosts, outbox);
                 Ok(())
             }
             Input::AddressesGone(addresses) => {
                 for address in addresses {
                     self.cut |= self.source == Some(*address);
-                    self.remove_local(rtc::host(*address));
+                    self.remove_local(rtc::host(*address, 0));
                 }
                 Ok(())
             }

@@ -28,7 +28,10 @@ impl Page {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/visit.mjs");
         let url = format!("ws://{}:{WEBSOCKET}", broker.address.ip());
         let fragment = format!("device={device}&broker={}&stats=1", url.replace(':', "%3A").replace('/', "%2F"));
-        let (process, commands) = Running::hearing(Command::new("node").arg(script).arg(fragment), "the page (./dev test installs what it takes)");
+        let (process, commands) = Running::hearing(
+            Command::new("node").arg(script).arg(fragment),
+            "the page (./dev test installs what it takes)",
+        );
         Self {
             commands: Some(commands),
             process: Some(process),
@@ -43,7 +46,10 @@ impl Page {
 
     /// A row of the page's statistics; they are read once a second.
     pub fn stat(&mut self, label: &str) -> String {
-        self.ask("stat", &[json!(label)], Duration::ZERO).as_str().unwrap_or_default().to_owned()
+        self.ask("stat", &[json!(label)], Duration::ZERO)
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// What the page says; nothing while the picture speaks for itself.
@@ -58,7 +64,9 @@ impl Page {
 
     /// How many frames the newest connection has decoded.
     pub fn frames(&mut self) -> u64 {
-        self.ask("counters", &[], Duration::ZERO)["framesDecoded"].as_u64().expect("a number")
+        self.ask("counters", &[], Duration::ZERO)["framesDecoded"]
+            .as_u64()
+            .expect("a number")
     }
 
     /// From now on, [`longest_gap`](Self::longest_gap) knows.
