@@ -4,12 +4,12 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::SOON;
 use common::broker::Broker;
 use common::coturn::{Coturn, PASSWORD};
 use common::device::{Device, Settings};
-use common::netns::{SERVER, World};
+use common::netns::{Firewall, Home, Nat, SERVER, World};
 use common::page::Page;
+use common::{SOON, until};
 
 /// Of film before each change.
 const FILM: Duration = Duration::from_secs(3);
@@ -17,7 +17,10 @@ const FILM: Duration = Duration::from_secs(3);
 /// What is promised is 2 s; this leaves room for a machine that does ten other things.
 const BACK: Duration = Duration::from_secs(6);
 
-/// A device and a page that shows its picture, each with an address of its own on the internet.
+/// Of the TURN server, as the device knows it.
+const RELAYS: &[&str] = &["udp", "tcp", "tls"];
+
+/// A device and the page, each somewhere on the internet.
 struct Bench {
     // Dropped in this order: the world last, when nothing runs in it any more.
     page: Page,
@@ -28,22 +31,33 @@ struct Bench {
 }
 
 impl Bench {
-    fn new() -> Self {
+    /// Both have an address of their own, and the page shows the picture.
+    fn in_the_open() -> Self {
+        let mut bench = Self::at(None, None, |coturn| coturn.config(&["udp"], PASSWORD));
+        bench.page.plays(SOON * 2);
+        bench.page.watch_gaps();
+        bench
+    }
+
+    /// `servers` makes the configuration of STUN and TURN servers. Whoever is in no home has an address of its own.
+    fn at(device_home: Option<Home>, viewer_home: Option<Home>, servers: impl Fn(&Coturn) -> String) -> Self {
         let mut world = World::new();
-        world.public("device");
-        world.public("viewer");
+        for (place, home) in [("device", device_home), ("viewer", viewer_home)] {
+            match home {
+                Some(home) => world.home(place, home),
+                None => world.public(place),
+            };
+        }
         let (broker, coturn) = world.inside("internet", || (Broker::on(SERVER), Coturn::on(SERVER)));
         let mut device = Device::with(Settings {
             broker: broker.url(),
             more: "network.listen = \"all\"",
             ..Settings::default()
         });
-        device.configure(&format!("{}{}", device.config(), coturn.config(&["udp"], PASSWORD)));
+        device.configure(&format!("{}{}", device.config(), servers(&coturn)));
         world.inside("device", || device.start());
         world.inside("internet", || device.live(&broker));
-        let mut page = world.inside("viewer", || Page::open(&broker, device.id()));
-        page.plays(SOON * 2);
-        page.watch_gaps();
+        let page = world.inside("viewer", || Page::open(&broker, device.id()));
         Self {
             page,
             device,
@@ -51,6 +65,19 @@ impl Bench {
             _broker: broker,
             world,
         }
+    }
+
+    /// The page plays, by a path that it describes so.
+    fn plays_by(&mut self, name: &str, path: &str) {
+        self.page.plays(SOON * 2);
+        let seen = until("the page tells the path", SOON, || {
+            Some(self.page.stat("Path")).filter(|path| !path.is_empty() && path != "n/a")
+        });
+        println!("{name}: {seen}, {:.0?} after hello", self.page.connecting());
+        let frames = self.page.frames();
+        until("pictures flow", SOON, || (self.page.frames() > frames + 30).then_some(()));
+        self.page.screenshot(name);
+        assert!(seen.starts_with(path), "{seen}: {path}");
     }
 
     /// Gives `place` another address three times; each time picture and data channel have to come back in the same session.
@@ -86,10 +113,57 @@ impl Bench {
 
 #[test]
 fn the_viewers_address_changes_three_times_and_the_picture_comes_back() {
-    Bench::new().survives_changes_at("viewer", 12);
+    Bench::in_the_open().survives_changes_at("viewer", 12);
 }
 
 #[test]
 fn the_devices_address_changes_three_times_and_the_page_keeps_the_picture() {
-    Bench::new().survives_changes_at("device", 11);
+    Bench::in_the_open().survives_changes_at("device", 11);
+}
+
+#[test]
+fn two_homes_meet_without_a_relay() {
+    let home = Some(Home::behind(Nat::PortRestricted));
+    let mut bench = Bench::at(home, home, |coturn| coturn.config(RELAYS, PASSWORD));
+    bench.plays_by("two-homes", "direct (UDP)");
+}
+
+#[test]
+fn where_both_routers_take_another_port_for_each_a_relay_carries_the_picture() {
+    let home = Some(Home::behind(Nat::Symmetric));
+    let mut bench = Bench::at(home, home, |coturn| coturn.config(RELAYS, PASSWORD));
+    bench.plays_by("both-symmetric", "relayed");
+}
+
+/// A company: TCP gets out, UDP does not.
+const NO_UDP: Option<Home> = Some(Home {
+    nat: Nat::PortRestricted,
+    firewall: Firewall::NoUdp,
+});
+
+#[test]
+fn where_the_viewer_has_no_udp_a_relay_is_reached_by_tcp() {
+    let home = Some(Home::behind(Nat::PortRestricted));
+    let mut bench = Bench::at(home, NO_UDP, |coturn| coturn.config(RELAYS, PASSWORD));
+    bench.plays_by("viewer-without-udp", "relayed (this side's relay by T");
+}
+
+#[test]
+fn without_udp_and_without_a_relay_the_page_says_so() {
+    let mut bench = Bench::at(None, NO_UDP, |coturn| {
+        format!("[[network.ice_server]]\nurls = [\"stun:{}\"]\n", coturn.address())
+    });
+    let said = until("the page says what stands in the way", SOON * 3, || {
+        Some(bench.page.words()).filter(|words| words.starts_with("No way to the device was found"))
+    });
+    println!("{said}");
+    bench.page.screenshot("no-udp");
+    assert!(
+        said.contains("This network seems to let no UDP out, and the device knows no TURN server"),
+        "{said}"
+    );
+    let log = until("the device says so too", SOON * 2, || {
+        Some(bench.device.process().log()).filter(|log| log.contains("viewer gone"))
+    });
+    assert!(log.contains("no TURN server is configured"), "{log}");
 }

@@ -6,6 +6,7 @@
  * late candidates and ICE restarts.
  */
 
+import { describeObstacle } from './obstacle.js';
 import { ErrorCode, VERSION } from './protocol.js';
 import { NoReply, Rpc, RpcError } from './rpc.js';
 
@@ -31,7 +32,16 @@ const LOOK_MS = 100;
  */
 
 /** No path between the two sides was found. */
-export class NoPath extends Error {}
+export class NoPath extends Error {
+  /**
+   * @param {string} message
+   * @param {string} [detail] what was tried, and what most likely stood in the way
+   */
+  constructor(message, detail = '') {
+    super(message);
+    this.detail = detail;
+  }
+}
 
 /**
  * @typedef {object} SessionOptions
@@ -60,6 +70,8 @@ export class Session {
   /** @type {(end: End) => void} */ #end = () => {};
   /** @type {SessionOptions} */ #options;
   /** @type {{ nonce: string, clockMs: number, at: number }} */ #stamp = { nonce: '', clockMs: 0, at: 0 };
+  /** What there is to connect by, for the case that nothing does. @type {import('./obstacle.js').Attempt} */
+  #attempt = { urls: [], relayOnly: false, errors: [], own: new Set(), device: new Set() };
   /** Ours, until the answer tells the session's id. @type {string[]} */ #outgoing = [];
   /** The device's, until the answer is set. @type {import('./protocol.js').Candidates[]} */ #incoming = [];
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #trickle;
@@ -93,8 +105,8 @@ export class Session {
       rpc.on('session.close', (params) => this.#closedByDevice(params));
       const pc = this.#createPeer(hello);
       const opened = this.#openControl(pc);
-      await this.#exchange(pc, false);
-      await opened;
+      // The way may be known not to exist before the answer is there.
+      await Promise.all([opened, this.#exchange(pc, false)]);
     } catch (error) {
       this.close('lost', 'The page gave up connecting.');
       throw error;
@@ -180,11 +192,10 @@ export class Session {
 
   /** @param {import('./protocol.js').HelloReply} hello */
   #createPeer(hello) {
-    const pc = new RTCPeerConnection({
-      iceServers: hello.ice_servers,
-      iceTransportPolicy: this.#options.relayOnly ? 'relay' : hello.ice_transport_policy,
-      bundlePolicy: 'max-bundle',
-    });
+    const iceTransportPolicy = this.#options.relayOnly ? 'relay' : hello.ice_transport_policy;
+    this.#attempt.urls = hello.ice_servers.flatMap((server) => server.urls);
+    this.#attempt.relayOnly = iceTransportPolicy === 'relay';
+    const pc = new RTCPeerConnection({ iceServers: hello.ice_servers, iceTransportPolicy, bundlePolicy: 'max-bundle' });
     this.pc = pc;
     const transceiver = pc.addTransceiver('video', { direction: 'recvonly' });
     this.receiver = transceiver.receiver;
@@ -194,6 +205,9 @@ export class Session {
     askForCaptureTime(transceiver);
     pc.addEventListener('track', (event) => this.#options.onStream(event.streams[0] ?? new MediaStream([event.track])));
     pc.addEventListener('icecandidate', (event) => this.#localCandidate(event.candidate));
+    pc.addEventListener('icecandidateerror', ({ url, errorCode }) => {
+      if (!this.control) this.#attempt.errors.push({ url, code: errorCode });
+    });
     pc.addEventListener('connectionstatechange', () => {
       if (pc.connectionState === 'failed' && !this.#restarting) this.#finish({ how: 'lost' });
     });
@@ -223,7 +237,8 @@ export class Session {
       if (typeof event.data === 'string') control.receive(event.data);
     });
     const opened = new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new NoPath('No network path to the device was found.')), CONNECT_MS);
+      const noPath = () => new NoPath('No way to the device was found', describeObstacle(this.#attempt));
+      const timer = setTimeout(() => reject(noPath()), CONNECT_MS);
       channel.addEventListener('open', () => {
         clearTimeout(timer);
         this.control = control;
@@ -233,7 +248,7 @@ export class Session {
       this.ended.then((end) => {
         clearTimeout(timer);
         control.close('The session is over.');
-        if (end.how === 'lost') reject(new NoPath('No network path to the device was found.'));
+        if (end.how === 'lost') reject(noPath());
         else reject(this.#options.signal.reason ?? new NoPath(end.reason ?? 'The device ended the session.'));
       });
     });
@@ -264,6 +279,7 @@ export class Session {
     });
     if (this.#over) throw signal.reason ?? new NoReply('The session is over.');
     this.id = reply.session;
+    addTypes(this.#attempt.device, reply.sdp);
     await pc.setRemoteDescription({ type: 'answer', sdp: reply.sdp });
     this.#answered = true;
     this.#flushTrickle();
@@ -273,7 +289,12 @@ export class Session {
   /** @param {RTCIceCandidate | null} candidate */
   #localCandidate(candidate) {
     // The browser's empty candidate marks the end of one generation, as null marks that of all.
-    if (candidate?.candidate) this.#outgoing.push(candidate.candidate);
+    if (candidate?.candidate) {
+      this.#outgoing.push(candidate.candidate);
+      addTypes(this.#attempt.own, candidate.candidate);
+    }
+    // Where only relays may be used and none is there, nothing is left that could work.
+    if (candidate === null && this.#attempt.relayOnly && !this.#attempt.own.has('relay')) this.#finish({ how: 'lost' });
     if (!this.id) return;
     if (candidate?.candidate) this.#trickle ??= setTimeout(() => this.#flushTrickle(), TRICKLE_MS);
     else if (candidate === null) {
@@ -299,6 +320,7 @@ export class Session {
     if (!this.#answered) this.#incoming.push(params);
     else if (params.session === this.id) {
       for (const candidate of params.candidates) {
+        addTypes(this.#attempt.device, candidate);
         // One that this browser can't read (a kind it does not know) is one path less, not a failure.
         this.pc?.addIceCandidate({ candidate, sdpMLineIndex: 0 }).catch(() => {});
       }
@@ -336,6 +358,15 @@ export class Session {
 function succeededPairs(report) {
   const pairs = [...report.values()].filter((entry) => entry.type === 'candidate-pair' && entry.state === 'succeeded');
   return new Set(pairs.map((entry) => String(entry.id)));
+}
+
+/**
+ * Adds the types of the candidates in SDP, or in a candidate's own line (RFC 8839, 5.1).
+ * @param {Set<string>} types
+ * @param {string} text
+ */
+function addTypes(types, text) {
+  for (const [, type] of text.matchAll(/candidate:.* typ (\w+)/g)) types.add(String(type));
 }
 
 /** Whether this browser can show what a camera sends. */

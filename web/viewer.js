@@ -11,7 +11,7 @@ import { openCarrier } from './carrier.js';
 import { LatencyMeter, localNow } from './latency.js';
 import { newPeerId } from './protocol.js';
 import { NoReply } from './rpc.js';
-import { Session } from './session.js';
+import { NoPath, Session } from './session.js';
 import { StatsReader, countFrames } from './stats.js';
 
 /** An answer over a living data channel takes one round trip. */
@@ -177,7 +177,7 @@ export class Viewer {
         if (this.situation.phase === 'asking') this.#change({ phase: 'connecting' });
       },
       onStream: (stream) => {
-        this.#change({ phase: 'connecting' });
+        if (this.situation.phase !== 'refused') this.#change({ phase: 'connecting' });
         this.player.attach(stream);
       },
     });
@@ -186,7 +186,7 @@ export class Viewer {
     this.latency = new LatencyMeter();
     try {
       await session.open();
-      if (this.situation.phase === 'connecting') this.#change({ phase: 'waiting' });
+      if (this.situation.phase !== 'playing') this.#change({ phase: 'waiting' });
       this.#readStats();
       this.#keepClock(session);
       return this.#afterEnd(await session.ended);
@@ -203,7 +203,7 @@ export class Viewer {
    */
   #afterEnd(end) {
     if (end.how === 'closed') {
-      this.#change({ phase: 'refused', error: end.reason || 'The device ended the session.' });
+      this.#change({ phase: 'refused', error: end.reason || 'The device ended the session.', obstacle: '' });
       return this.#backoff.next();
     }
     // A session that showed a picture is replaced at once; one that never did would be replaced for ever.
@@ -221,7 +221,8 @@ export class Viewer {
       // The wait for the reply was pause enough.
       return this.#backoff.firstMs;
     }
-    this.#change({ phase: 'refused', error: error instanceof Error ? error.message : String(error) });
+    const obstacle = error instanceof NoPath ? error.detail : '';
+    this.#change({ phase: 'refused', error: error instanceof Error ? error.message : String(error), obstacle });
     return this.#backoff.next();
   }
 

@@ -18,6 +18,7 @@
  * @property {string} brokerWhy
  * @property {number} unanswered hellos since the last reply
  * @property {string} [error] the sentence for `refused` and `failed`
+ * @property {string} [obstacle] for `refused`: what stood in the way
  * @property {boolean} network the browser believes that there is one
  * @property {boolean} seen a picture was on the screen in this session
  * @property {boolean} blocked the browser plays only after a tap
@@ -49,7 +50,7 @@ export function describe(now) {
     case 'refused':
       // Whoever says farewell is gone a moment later.
       if (now.status && !now.status.online) return describeOffline(now, name);
-      return say(now.error ?? `${name} refused`, 'Trying again by itself.');
+      return say(now.error ?? `${name} refused`, [now.obstacle, 'Trying again by itself.'].filter(Boolean).join(' '));
   }
 }
 

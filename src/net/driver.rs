@@ -93,7 +93,7 @@ pub fn spawn(
     }
     let (handle, orders) = queue(Arc::clone(&event), Arc::clone(&viewers));
     let clock = read_clock();
-    let driver = Driver {
+    let mut driver = Driver {
         relays: Relays::new(
             Server::all(&relaying.ice_servers),
             relaying.listen,
@@ -122,6 +122,7 @@ pub fn spawn(
         },
         receive_at: clock.instant,
     };
+    driver.sessions.relays_changed(&[], driver.relays.trouble(), &clock);
     let thread = std::thread::Builder::new()
         .name(format!("driver {index}"))
         .spawn(move || driver.run())

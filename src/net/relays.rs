@@ -245,6 +245,13 @@ impl Relays {
     /// What stands in the way of every server, in words; `None` while one relays or is being tried for the first time.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
+        if self.servers.is_empty() {
+            let sentence = match self.listen {
+                Listen::Loopback => "network.listen is \"loopback\", which reaches viewers on this machine only",
+                Listen::All | Listen::Addresses(_) => "no TURN server is configured, which leads around firewalls (docs/turn.md)",
+            };
+            return Some(sentence.into());
+        }
         let mut sentences = Vec::new();
         for way in &self.ways {
             match (way.relayed(), way.trouble()) {

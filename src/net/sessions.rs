@@ -216,8 +216,12 @@ impl Sessions {
                     .handle(Input::Candidates(&candidates.candidates), clock.instant, clock, outbox);
             }),
             Command::Close { peer, close } => self.on_own(&peer, &close.session, clock, |slot, outbox| {
-                slot.session
-                    .close(None, Ending::ViewerLeft, "the viewer left", clock.instant, outbox);
+                let (ending, reason) = if slot.session.is_connected() {
+                    (Ending::ViewerLeft, "the viewer left")
+                } else {
+                    (Ending::NeverConnected, "the viewer left before a network path to it was found")
+                };
+                slot.session.close(None, ending, reason, clock.instant, outbox);
             }),
             Command::Message { peer, session, message } => self.on_own(&peer, &session, clock, |slot, outbox| {
                 slot.session.handle(Input::Message(&message), clock.instant, clock, outbox);

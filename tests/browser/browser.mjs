@@ -46,7 +46,14 @@ export async function openViewer(browser, url, size = DESKTOP) {
     window.readStamp = ${readStamp};
     window.connections = [];
     window.RTCPeerConnection = class extends RTCPeerConnection {
-      constructor(...args) { super(...args); window.connections.push(this); }
+      constructor(...args) {
+        super(...args);
+        const made = performance.now();
+        window.connections.push(this);
+        this.addEventListener('connectionstatechange', () => {
+          if (this.connectionState === 'connected') this.tookMs ??= performance.now() - made;
+        });
+      }
     };`);
   await page.goto(url);
   return viewer;
@@ -93,6 +100,11 @@ export class Viewer {
   async screenshot(name) {
     await mkdir(SCREENSHOTS, { recursive: true });
     await this.page.screenshot({ path: join(SCREENSHOTS, `${name}.png`) });
+  }
+
+  /** How long the newest connection took, in ms, from its making on, which comes after hello. */
+  connecting() {
+    return this.page.evaluate(() => window.connections.at(-1).tookMs);
   }
 
   /** From now on, {@link longestGap} knows. */

@@ -69,6 +69,12 @@ impl Page {
             .expect("a number")
     }
 
+    /// How long the newest connection took, from its making to its first packets.
+    pub fn connecting(&mut self) -> Duration {
+        let millis = self.ask("connecting", &[], Duration::ZERO);
+        Duration::from_secs_f64(millis.as_f64().expect("a number") / 1_000.0)
+    }
+
     /// From now on, [`longest_gap`](Self::longest_gap) knows.
     pub fn watch_gaps(&mut self) {
         self.ask("watchGaps", &[], Duration::ZERO);
