@@ -9,7 +9,8 @@ use common::SOON;
 use common::broker::Broker;
 use common::coturn::{Coturn, PASSWORD};
 use common::device::{Device, Settings};
-use common::netns::{Firewall, Home, Nat, SECOND, SERVER, World};
+use common::film::film;
+use common::netns::{Firewall, Home, Nat, SECOND, SERVER, SERVER_V6, World};
 use common::probe::Probe;
 use serde_json::Value;
 
@@ -124,6 +125,86 @@ fn a_device_with_an_address_of_its_own_is_seen_there() {
         transport: "udp",
         kind: "host",
     });
+}
+
+#[test]
+fn where_there_is_only_ipv6_nothing_else_is_needed() {
+    let mut world = World::new();
+    let (_, viewer) = (world.public_v6("device"), world.public_v6("viewer"));
+    let (broker, coturn) = world.inside("internet", || (Broker::on(SERVER_V6), Coturn::on(SERVER_V6)));
+    let device = device(&world, "device", &broker, &coturn, &["udp"]);
+    let seen = watch(&world, "viewer", viewer, broker.address, &device);
+    let path = seen["path"].as_str().expect("a path");
+    assert!(path.contains("(host)"), "{path}");
+    println!("IPv6 only: {path} after {} ms", seen["connected_ms"]);
+}
+
+#[test]
+fn a_relay_that_has_only_ipv6_is_asked_for_that() {
+    let mut world = World::new();
+    let (_, viewer) = (world.public_v6("device"), world.public_v6("viewer"));
+    let (broker, coturn) = world.inside("internet", || (Broker::on(SERVER_V6), Coturn::on(SERVER_V6)));
+    // The device's own address is of no use to the viewer.
+    world.nft(
+        "viewer",
+        "table ip6 closed {\n chain in {\n type filter hook input priority 0\n ip6 saddr 2001:db8::11 udp sport != 3478 drop\n }\n }\n",
+    );
+    let device = device(&world, "device", &broker, &coturn, &["udp"]);
+    let seen = watch(&world, "viewer", viewer, broker.address, &device);
+    let path = seen["path"].as_str().expect("a path");
+    assert!(path.contains("(relay)"), "{path}");
+    println!("IPv6 only, relayed: {path} after {} ms", seen["connected_ms"]);
+}
+
+#[test]
+fn of_two_networks_the_one_that_leads_to_the_viewer_is_taken() {
+    let mut world = World::new();
+    world.public("device");
+    world.public("viewer");
+    let [_, viewer] = world.cable("device", "viewer");
+    world.nft(
+        "device",
+        "table ip closed {\n chain in {\n type filter hook input priority 0\n iifname \"net\" meta l4proto udp drop\n }\n }\n",
+    );
+    let (broker, coturn) = world.inside("internet", || (Broker::on(SERVER), Coturn::on(SERVER)));
+    let device = device(&world, "device", &broker, &coturn, &["udp"]);
+    let seen = watch(&world, "viewer", viewer, broker.address, &device);
+    let path = seen["path"].as_str().expect("a path");
+    assert!(path.contains("to 10.200.") && path.contains("(host)"), "{path}");
+    println!("two networks: {path} after {} ms", seen["connected_ms"]);
+}
+
+/// The least that IPv6 allows, as on many tunnels and mobile networks.
+#[test]
+fn through_a_relay_no_packet_is_too_long_for_1280_bytes() {
+    let mut world = World::new();
+    let (_, viewer) = (world.public("device"), world.public("viewer"));
+    let (broker, coturn) = world.inside("internet", || (Broker::on(SERVER), Coturn::on(SERVER)));
+    for place in ["device", "viewer"] {
+        world.ip(place, "link set net mtu 1280");
+        world.ip("internet", &format!("link set {place} mtu 1280"));
+    }
+    world.ip("internet", "link set bridge mtu 1280");
+    let mut device = Device::with(Settings {
+        broker: broker.url(),
+        more: "network.listen = \"all\"\nnetwork.transport_policy = \"relay\"",
+        ..Settings::default()
+    });
+    let config = format!("{}{}", device.config(), coturn.config(&["udp"], PASSWORD));
+    // Pictures of many packets, each as long as it may be.
+    device.configure(&device.playing(&film(2_000_000, 15), &config));
+    world.inside("device", || device.start());
+    world.inside("internet", || device.live(&broker));
+    let seen = watch(&world, "viewer", viewer, broker.address, &device);
+    let path = seen["path"].as_str().expect("a path");
+    assert!(path.contains("(relay)"), "{path}");
+    for place in ["device", "viewer", "internet"] {
+        for counter in ["FragCreates", "FragFails", "ReasmReqds"] {
+            assert_eq!(world.counted(place, "Ip", counter), 0, "{counter} at {place}");
+        }
+    }
+    assert_eq!((&seen["frames_lost"], &seen["packets_lost"]), (&0.into(), &0.into()), "{seen}");
+    println!("an MTU of 1280: {} packets by {path}, none in parts", seen["packets"]);
 }
 
 /// For how long the device waits for its viewer when the path is lost. The probe, like all viewers, chooses another one later than it sees

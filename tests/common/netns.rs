@@ -8,7 +8,7 @@
 //! ```
 
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd as _;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,6 +20,8 @@ const PREFIX: &str = "peercam-test-";
 
 /// The addresses of the server on the internet, where all of it listens.
 pub const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
+/// The same in IPv6.
+pub const SERVER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
 /// A second one, for what needs the same port.
 pub const SECOND: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 2));
 
@@ -82,22 +84,68 @@ impl World {
         for address in [SERVER, SECOND] {
             ip(&format!("-n {internet} addr add {address}/24 dev bridge"));
         }
+        ip(&format!("-n {internet} addr add {SERVER_V6}/64 dev bridge nodad"));
         ip(&format!("-n {internet} link set bridge up"));
         world
     }
 
     /// A place right on the internet, with a public address; returns that.
     pub fn public(&mut self, name: &str) -> IpAddr {
-        let place = self.add(name);
-        self.homes += 1;
-        let (internet, number) = (self.namespace("internet"), self.homes);
-        ip(&format!("-n {internet} link add {name} type veth peer name net netns {place}"));
-        ip(&format!("-n {internet} link set {name} master bridge up"));
+        let (place, number) = self.wired(name);
         let address = Ipv4Addr::new(203, 0, 113, 10 + number);
         ip(&format!("-n {place} addr add {address}/24 dev net"));
         ip(&format!("-n {place} link set net up"));
         ip(&format!("-n {place} route add default via {SERVER}"));
         address.into()
+    }
+
+    /// The same in IPv6, and in that alone.
+    pub fn public_v6(&mut self, name: &str) -> IpAddr {
+        let (place, number) = self.wired(name);
+        let address = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10 + u16::from(number));
+        ip(&format!("-n {place} addr add {address}/64 dev net nodad"));
+        ip(&format!("-n {place} link set net up"));
+        ip(&format!("-n {place} route add default via {SERVER_V6}"));
+        address.into()
+    }
+
+    /// A place with a cable to the internet, and a number that no other has.
+    fn wired(&mut self, name: &str) -> (String, u8) {
+        let place = self.add(name);
+        self.homes += 1;
+        let internet = self.namespace("internet");
+        ip(&format!("-n {internet} link add {name} type veth peer name net netns {place}"));
+        ip(&format!("-n {internet} link set {name} master bridge up"));
+        (place, self.homes)
+    }
+
+    /// A second cable, between two places and past the internet; returns their addresses on it.
+    pub fn cable(&mut self, one: &str, other: &str) -> [IpAddr; 2] {
+        self.homes += 1;
+        let (first, second, number) = (self.namespace(one), self.namespace(other), self.homes);
+        ip(&format!("-n {first} link add cable type veth peer name cable netns {second}"));
+        [(first, 1), (second, 2)].map(|(place, host)| {
+            let address = Ipv4Addr::new(10, 200, number, host);
+            ip(&format!("-n {place} addr add {address}/24 dev cable"));
+            ip(&format!("-n {place} link set cable up"));
+            address.into()
+        })
+    }
+
+    /// Adds rules to what the kernel does with packets at `place`, in the words of `nft`.
+    pub fn nft(&self, place: &str, rules: &str) {
+        nft(&self.namespace(place), rules);
+    }
+
+    /// A counter of the kernel's at `place`, as /proc/net/snmp has it: `Ip`, `FragCreates`.
+    pub fn counted(&self, place: &str, protocol: &str, counter: &str) -> u64 {
+        let text = self
+            .inside(place, || fs::read_to_string("/proc/thread-self/net/snmp"))
+            .expect("the counters");
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix(protocol)?.strip_prefix(": "));
+        let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+        let place = names.split(' ').position(|name| name == counter).expect("the counter");
+        values.split(' ').nth(place).and_then(|value| value.parse().ok()).expect("a number")
     }
 
     /// A place behind a router; returns its own address, which nobody outside can use unless the router translates nothing.

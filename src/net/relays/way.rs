@@ -29,6 +29,8 @@ pub struct Way {
     listen: Listen,
     event: Arc<OwnedFd>,
     relay: Relay,
+    /// Of the address that is asked for.
+    family: Family,
     carrier: Carrier,
     up: Option<Relayed>,
     trouble: Option<Trouble>,
@@ -53,19 +55,12 @@ enum Carrier {
 
 impl Way {
     pub fn new(server: Server, listen: Listen, event: Arc<OwnedFd>, now: Instant) -> Self {
-        let settings = Settings {
-            carrier: match server.turn.transport {
-                TurnTransport::Udp => relay::Carrier::Datagrams,
-                TurnTransport::Tcp | TurnTransport::Tls => relay::Carrier::Stream,
-            },
-            family: Family::V4,
-            credentials: server.credentials.clone(),
-        };
         Self {
+            relay: client(&server, Family::V4, now),
+            family: Family::V4,
             server,
             listen,
             event,
-            relay: Relay::new(settings, now),
             carrier: Carrier::None,
             up: None,
             trouble: None,
@@ -282,6 +277,13 @@ impl Way {
     }
 
     fn is_down(&mut self, trouble: Trouble, now: Instant, changes: &mut Vec<Change>) {
+        if trouble == Trouble::Family && self.family == Family::V4 {
+            // Most viewers can use one of IPv4, but this server has none.
+            self.family = Family::V6;
+            self.relay = client(&self.server, self.family, now);
+            self.carrier = Carrier::None;
+            return;
+        }
         self.figures.failures += 1;
         self.figures.up = 0;
         let news = self
@@ -377,6 +379,18 @@ impl Way {
             Carrier::Stream { stream, .. } => stream.push(message),
         }
     }
+}
+
+fn client(server: &Server, family: Family, now: Instant) -> Relay {
+    let settings = Settings {
+        carrier: match server.turn.transport {
+            TurnTransport::Udp => relay::Carrier::Datagrams,
+            TurnTransport::Tcp | TurnTransport::Tls => relay::Carrier::Stream,
+        },
+        family,
+        credentials: server.credentials.clone(),
+    };
+    Relay::new(settings, now)
 }
 
 /// UDP before TCP before TLS, each of which costs more than the one before. Of one server's addresses the newest: where an earlier one is
