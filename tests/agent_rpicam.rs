@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::broker::Broker;
 use common::device::Device;
+use common::film::noise;
 use common::peer::Peer;
 use common::probe::Probe;
 use common::scrape::Scrape;
@@ -286,21 +287,6 @@ fn kbps(page: SocketAddr) -> f64 {
     let (before, began) = (bytes(), Instant::now());
     std::thread::sleep(Duration::from_secs(4));
     (bytes() - before) * 8.0 / 1000.0 / began.elapsed().as_secs_f64()
-}
-
-/// Pictures of soft noise that no earlier one foretells: an encoder makes of them as many bits as it may.
-fn noise(width: usize, height: usize, pictures: usize) -> Vec<u8> {
-    let mut state = 1_u32;
-    let mut sample = |luma: bool| {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        if luma { 100 + (state % 48) as u8 } else { 128 }
-    };
-    let (luma, chroma) = (width * height, width * height / 2);
-    (0..pictures * (luma + chroma))
-        .map(|at| sample(at % (luma + chroma) < luma))
-        .collect()
 }
 
 #[test]

@@ -24,7 +24,7 @@ export function rows({ stats, latency, device, broker, direct, status }) {
   return [
     ['Latency', latency ? `${latency.medianMs.toFixed(0)} ms ± ${Math.max(1, Math.ceil(latency.errorMs))}` : UNKNOWN],
     ['Frames', stats?.fps === undefined ? UNKNOWN : `${stats.fps.toFixed(0)} /s`],
-    ['Picture', stats?.width ? [`${stats.width}×${stats.height}`, stats.codec].filter(Boolean).join(' ') : UNKNOWN],
+    ['Picture', stats?.width ? picture(stats, device?.limited) : UNKNOWN],
     ['Bitrate', bitrate(stats?.kbps)],
     ['Path carries', bitrate(device?.estimate_bps === undefined ? undefined : device.estimate_bps / 1000)],
     ['Encoder target', bitrate(device ? device.target_bps / 1000 : undefined)],
@@ -36,6 +36,15 @@ export function rows({ stats, latency, device, broker, direct, status }) {
     ['Broker', direct ? 'none' : broker ? 'connected' : 'away (the picture does not need it)'],
     ['Configuration', status ? configuration(status) : UNKNOWN],
   ];
+}
+
+/**
+ * @param {import('./stats.js').Stats} stats
+ * @param {boolean} [limited]
+ */
+function picture({ width, height, codec }, limited) {
+  const what = [`${width}×${height}`, codec].filter(Boolean).join(' ');
+  return limited ? `${what}: the small one, as this network carries no more` : what;
 }
 
 /** @param {number | undefined} kbps */

@@ -34,7 +34,7 @@ export const ErrorCode = Object.freeze({
  * @typedef {{ session: string, candidates: string[] }} Candidates
  * @typedef {{ session: string, reason: string }} Close
  * @typedef {{ received_ms: number, sent_ms: number }} Clock
- * @typedef {{ estimate_bps?: number, target_bps: number, dropped: number, quality?: 'high' | 'low' }} SessionStats
+ * @typedef {{ estimate_bps?: number, target_bps: number, dropped: number, quality?: 'high' | 'low', limited?: boolean }} SessionStats
  *
  * @typedef {'starting' | 'live' | 'lost' | 'unsupported'} StreamState
  * @typedef {{ name: string, state: StreamState, reason?: string }} StreamStatus

@@ -283,6 +283,7 @@ fn accept_as(certificate: &DtlsCert, sdp: &str, now: Instant) -> Result<(Session
         certificate,
         format: FORMAT,
         bitrate: Bitrate::kbps(2_500),
+        high: Bitrate::kbps(2_500),
         quality: Quality::High,
         playout: Playout::Realtime,
         reflexive: &[],

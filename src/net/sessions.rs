@@ -86,6 +86,8 @@ struct Slot {
     stream: Stream,
     /// The rung that the viewer wishes for.
     wished: Quality,
+    /// The best one that its path carries.
+    carried: Quality,
     watch: Option<Watch>,
     addresses: Vec<SocketAddr>,
     ufrags: Vec<String>,
@@ -258,9 +260,11 @@ impl Sessions {
         for offered in self.shared.streams.iter_mut().filter(|offered| offered.stream.name() == stream) {
             offered.bitrate = bitrate;
         }
-        let of_stream = self.slots.values_mut().filter(|slot| slot.stream.name() == stream);
-        for slot in of_stream.filter(|slot| slot.rung().quality() == Quality::High) {
-            slot.session.shows(Quality::High, bitrate);
+        for slot in self.slots.values_mut().filter(|slot| slot.stream.name() == stream) {
+            slot.session.set_high(bitrate);
+            if slot.rung().quality() == Quality::High {
+                slot.session.shows(Quality::High, bitrate);
+            }
         }
     }
 
@@ -433,6 +437,11 @@ impl Sessions {
                 tracing::info!(session = %slot.id, "viewer connected");
                 self.figures.counted.connected += 1;
                 slot.watch = Some(Watch::new(slot.rung(), &slot.stream.high, clock.instant));
+            }
+            Event::Carries(quality) => {
+                tracing::info!(session = %slot.id, "the path to the viewer carries the {} rung", quality.name());
+                slot.carried = quality;
+                slot.follow_rungs(clock.instant);
             }
             Event::KeyFrameWanted => slot.rung().target().request_key_frame(),
             Event::Candidates(candidates) => {

@@ -193,6 +193,9 @@ pub struct SessionStats {
     /// The rung that the viewer is shown.
     #[serde(default)]
     pub quality: Quality,
+    /// It is the low one because the path carries no more.
+    #[serde(default)]
+    pub limited: bool,
 }
 
 /// The result of `system.info`.

@@ -90,7 +90,7 @@ impl Session {
             str0m::Event::ChannelClose(id) if Some(id) == self.channel => self.channel = None,
             str0m::Event::PeerStats(stats) => {
                 self.figures.note_peer(&stats);
-                self.note_stats(&stats);
+                self.note_stats(&stats, outbox);
             }
             str0m::Event::MediaEgressStats(stats) => self.figures.note_stream(&stats),
             str0m::Event::Closed => self.finish(Ending::ViewerLeft, "the viewer left".into(), outbox),

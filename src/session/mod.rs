@@ -6,6 +6,7 @@
 mod channel;
 mod events;
 mod figures;
+mod ladder;
 mod offer;
 mod outbox;
 mod outgoing;
@@ -21,6 +22,7 @@ use str0m::channel::ChannelId;
 use str0m::media::{Mid, Pt};
 use str0m::net::{Protocol, Receive};
 
+use self::ladder::Ladder;
 use crate::media::{Bitrate, MediaTime, Quality, StreamFormat};
 use crate::protocol::{ErrorCode, Message, PeerId, Playout, Role, RpcError};
 
@@ -51,6 +53,9 @@ pub struct Session {
     playout: Playout,
     target: Bitrate,
     quality: Quality,
+    /// What the encoder of the high rung is asked for.
+    high: Bitrate,
+    ladder: Ladder,
     /// Of the last picture that was sent.
     last_time: Option<MediaTime>,
     media: Option<(Mid, Pt)>,
@@ -86,6 +91,8 @@ pub struct Session {
     /// That address is gone or the viewer has given the way up, and with it what was on it; no other way has been found yet.
     cut: bool,
     dropped: u64,
+    /// A second ago.
+    dropped_before: u64,
     /// What the stack reported and is not dealt with yet; empty between inputs.
     pending: VecDeque<str0m::Event>,
     closed: bool,
@@ -121,6 +128,8 @@ impl Session {
             playout: setup.playout,
             target: setup.bitrate,
             quality: setup.quality,
+            high: setup.high,
+            ladder: Ladder::new(now),
             last_time: None,
             media: None,
             channel: None,
@@ -146,6 +155,7 @@ impl Session {
             source: None,
             cut: false,
             dropped: 0,
+            dropped_before: 0,
             pending: VecDeque::new(),
             closed: false,
             ending: Ending::Failed,
@@ -174,6 +184,7 @@ impl Session {
         self.now = self.now.max(now);
         let answer = rtc::accept(&mut self.rtc, sdp, &[]).map_err(|sentence| RpcError::new(ErrorCode::InvalidParams, sentence))?;
         self.cut = true;
+        self.ladder.forget();
         self.drain(outbox);
         Ok(offer::finish(&answer, self.format))
     }
@@ -287,6 +298,11 @@ impl Session {
     pub fn shows(&mut self, quality: Quality, bitrate: Bitrate) {
         self.quality = quality;
         self.target = bitrate;
+    }
+
+    /// The encoder of the high rung is asked for this bit rate now.
+    pub fn set_high(&mut self, bitrate: Bitrate) {
+        self.high = bitrate;
     }
 
     /// Pictures were dropped because the viewer's path was full.

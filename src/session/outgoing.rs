@@ -6,19 +6,14 @@ use std::time::Duration;
 use str0m::rtp::{AbsCaptureTime, ExtensionValues, RtpBurst};
 use str0m::stats::PeerStats;
 
+use super::ladder::{CONGESTION_LOSS, CONGESTION_SECS, Second};
 use super::{Event, Outbox, Route, Session, WallClock};
-use crate::media::{AccessUnit, Bitrate, MediaTime};
+use crate::media::{AccessUnit, Bitrate, MediaTime, Quality};
 use crate::protocol::{Message, Playout, SessionStats};
 
 /// How fast pictures are sent to a viewer who has to catch up with the newest one. A whole group of pictures at once would
 /// overrun the receiver's socket; at this rate 4 s of video take about half a second.
 const CATCH_UP: Bitrate = Bitrate::kbps(20_000);
-
-/// More loss than this in a second is congestion; radio links lose a few per cent without any.
-const CONGESTION_LOSS: f32 = 0.05;
-
-/// A path that was away for a moment loses much at once; one that is too narrow goes on losing.
-const CONGESTION_SECS: u32 = 3;
 
 impl Session {
     pub(super) fn picture(&mut self, unit: &AccessUnit, payloads: &[Arc<[u8]>], backlog: u64, clock: &WallClock, outbox: &mut Outbox) {
@@ -88,14 +83,15 @@ impl Session {
         let needed = self.sent_rate.max(self.target.as_bps() / 4);
         let too_little = self.figures.estimate.is_some_and(|estimate| estimate.as_bps() < needed);
         self.narrow = too_little && self.lossy_secs >= CONGESTION_SECS;
-        let desired = str0m::bwe::Bitrate::bps(self.target.as_bps() * 3 / 2);
+        // Also while the low rung is shown: how would one know that the path has become wider?
+        let desired = str0m::bwe::Bitrate::bps(self.high.as_bps() * 3 / 2);
         self.rtc.bwe().set_bitrate(str0m::bwe::Bitrate::ZERO, desired);
         if let Some(stream) = self.rtc.direct_api().stream_tx_by_mid(mid, None) {
             stream.set_unpaced(!self.narrow);
         }
     }
 
-    pub(super) fn note_stats(&mut self, stats: &PeerStats) {
+    pub(super) fn note_stats(&mut self, stats: &PeerStats, outbox: &mut Outbox) {
         let (sent, at) = self
             .sent_before
             .replace((stats.peer_bytes_tx, stats.timestamp))
@@ -106,6 +102,16 @@ impl Session {
         let lossy = stats.egress_loss_fraction.is_some_and(|loss| loss >= CONGESTION_LOSS);
         self.lossy_secs = if lossy { self.lossy_secs.saturating_add(1) } else { 0 };
         self.pace();
+        let second = Second {
+            estimate: self.figures.estimate,
+            sent: Bitrate::bps(self.sent_rate),
+            loss: stats.egress_loss_fraction.unwrap_or(0.0),
+            rtt: stats.rtt,
+            dropped: self.dropped > std::mem::replace(&mut self.dropped_before, self.dropped),
+        };
+        if self.ladder.step(&second, self.quality, self.high, self.now) {
+            outbox.events.push(Event::Carries(self.ladder.carries()));
+        }
         self.tell_stats();
     }
 
@@ -115,6 +121,7 @@ impl Session {
             target_bps: self.target.as_bps(),
             dropped: self.dropped,
             quality: self.quality,
+            limited: self.quality == Quality::Low && self.ladder.carries() == Quality::Low,
         };
         // Only a hint: a full channel shows at the next message that matters.
         let _ = self.say(&Message::notification("session.stats", &stats));

@@ -22,6 +22,8 @@ pub struct Setup<'a> {
     pub format: StreamFormat,
     /// What the encoder is asked for: where the estimate starts.
     pub bitrate: Bitrate,
+    /// What the encoder of the high rung is asked for.
+    pub high: Bitrate,
     /// The rung that is shown first.
     pub quality: Quality,
     /// What the viewer prefers.
@@ -98,6 +100,8 @@ pub enum Event {
     Message(Message),
     /// New local candidates to trickle.
     Candidates(Vec<String>),
+    /// The best rung that the path carries is another one.
+    Carries(Quality),
     /// It is over. The reason is a sentence.
     Closed(String),
 }

@@ -1,4 +1,4 @@
-//! A film that nobody decodes.
+//! Films that nobody decodes, and pictures that nobody looks at.
 
 /// Four seconds of H.264 with one key frame, at so many bits a second. Nobody decodes it: what follows the slice headers is filling.
 pub fn film(bps: usize, fps: usize) -> Vec<u8> {
@@ -24,4 +24,19 @@ pub fn film(bps: usize, fps: usize) -> Vec<u8> {
         write(&[0x41, 0x9a, 0x11], other);
     }
     film
+}
+
+/// Pictures of soft noise that no earlier one foretells: an encoder makes of them as many bits as it may.
+pub fn noise(width: usize, height: usize, pictures: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let mut sample = |luma: bool| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        if luma { 100 + (state % 48) as u8 } else { 128 }
+    };
+    let (luma, chroma) = (width * height, width * height / 2);
+    (0..pictures * (luma + chroma))
+        .map(|at| sample(at % (luma + chroma) < luma))
+        .collect()
 }

@@ -137,6 +137,21 @@ impl World {
         nft(&self.namespace(place), rules);
     }
 
+    /// Lets no more than `rate` ("600kbit") through to `place`; what comes beyond it waits at most 300 ms.
+    pub fn narrow(&self, place: &str, rate: &str) {
+        let rule = format!(
+            "-n {} qdisc replace dev {place} root tbf rate {rate} burst 6kb latency 300ms",
+            self.namespace("internet")
+        );
+        run("tc", &rule.split(' ').collect::<Vec<_>>());
+    }
+
+    /// Takes [`narrow`](Self::narrow) back.
+    pub fn widen(&self, place: &str) {
+        let rule = format!("-n {} qdisc del dev {place} root", self.namespace("internet"));
+        run("tc", &rule.split(' ').collect::<Vec<_>>());
+    }
+
     /// A counter of the kernel's at `place`, as /proc/net/snmp has it: `Ip`, `FragCreates`.
     pub fn counted(&self, place: &str, protocol: &str, counter: &str) -> u64 {
         let text = self

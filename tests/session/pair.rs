@@ -335,7 +335,7 @@ impl Pair {
                 }
                 Event::KeyFrameWanted => hub.target().request_key_frame(),
                 Event::Closed(_) => self.subscription = None,
-                Event::Message(_) | Event::Candidates(_) => {}
+                Event::Message(_) | Event::Candidates(_) | Event::Carries(_) => {}
             }
         }
         self.events.extend(outbox.events);

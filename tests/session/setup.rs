@@ -87,6 +87,7 @@ pub fn answer_as(
         certificate,
         format: film::FORMAT,
         bitrate: Bitrate::kbps(2_500),
+        high: Bitrate::kbps(2_500),
         quality: Quality::High,
         playout: Playout::Realtime,
         reflexive: &[],

@@ -107,13 +107,14 @@ impl Assembler {
         }
         loop {
             let Some(packet) = self.packets.get(&self.scan) else {
-                let Some((&next, _)) = self.packets.range(self.scan..).next() else {
+                let Some((&next, after)) = self.packets.range(self.scan..).next() else {
                     self.hole = None;
                     return None;
                 };
+                // Of many holes each has been there since then: they are not waited for one after the other.
                 let since = match self.hole {
                     Some((seq, since)) if seq == self.scan => since,
-                    _ => now,
+                    _ => after.arrived.mono.min(now),
                 };
                 self.hole = Some((self.scan, since));
                 if now.saturating_duration_since(since) < PATIENCE && self.packets.len() < BUFFERED {

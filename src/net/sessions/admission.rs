@@ -1,6 +1,7 @@
 //! How a session begins, and how it begins anew.
 
 use super::{MAX_ADDRESSES, Offered, Sessions, Slot};
+use crate::media::Quality;
 use crate::protocol::{ErrorCode, Offer, OfferReply, PeerId, Role, RpcError};
 use crate::session::{Ending, Session, Setup, WallClock};
 
@@ -40,6 +41,7 @@ impl Sessions {
             certificate: &self.shared.certificate,
             format,
             bitrate: offered.bitrate(quality),
+            high: offered.bitrate,
             quality,
             playout: offer.playout,
             locals: &self.locals,
@@ -63,6 +65,7 @@ impl Sessions {
             seat: None,
             stream,
             wished: offer.quality,
+            carried: Quality::High,
             watch: None,
             addresses: Vec::new(),
             ufrags: vec![ufrag],

@@ -119,22 +119,28 @@ impl Slot {
     pub(super) fn rung(&self) -> &Arc<Hub> {
         match &self.watch {
             Some(watch) => watch.hub(),
-            None => self.stream.rung(self.wished),
+            None => self.stream.rung(self.fitting()),
         }
     }
 
-    /// The rung that the viewer has wished for, or another one came or went.
+    /// What the viewer wishes for, or less where their path carries no more.
+    fn fitting(&self) -> Quality {
+        if self.carried == Quality::Low { Quality::Low } else { self.wished }
+    }
+
+    /// The viewer wishes for another rung, the path carries another one, or one came or went.
     pub(super) fn follow_rungs(&mut self, now: Instant) {
         let shows = self
             .stream
-            .rung(self.wished)
+            .rung(Quality::Low)
             .format()
             .is_none_or(|format| self.session.can_carry(format));
         if !shows {
-            self.wished = Quality::High;
+            (self.wished, self.carried) = (Quality::High, Quality::High);
         }
+        let rung = Arc::clone(self.stream.rung(self.fitting()));
         if let Some(watch) = &mut self.watch {
-            watch.follow(self.stream.rung(self.wished), now);
+            watch.follow(&rung, now);
         }
     }
 }
@@ -152,7 +158,7 @@ impl Sessions {
         let keys = self.on_own(peer, &wish.session, clock, |slot, _| {
             slot.wished = wish.quality;
             slot.follow_rungs(clock.instant);
-            let quality = slot.stream.rung(slot.wished).quality();
+            let quality = slot.stream.rung(slot.fitting()).quality();
             // Not for the log: a viewer may do this as often as they like.
             tracing::debug!(session = %slot.id, wished = wish.quality.name(), quality = quality.name(), "viewer changes rungs");
             result = Ok(QualityReply { quality });
