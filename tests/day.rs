@@ -138,6 +138,7 @@ impl Day {
             delay: Duration::from_millis(1 + dice.next() % 100),
             loss: dice.share() * 0.03,
             reorder: dice.share() * 0.1,
+            bottleneck: None,
         };
         let stays = Duration::from_millis(500 + dice.next() % 30_000);
         let how = match dice.next() % 8 {

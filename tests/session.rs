@@ -1,11 +1,13 @@
 //! Our session against a str0m client, in virtual time over an emulated network: one behaviour a file.
 
 mod session {
+    mod estimate_follows_the_path;
     mod film;
     #[allow(dead_code, reason = "tests/day.rs uses the rest of it")]
     mod pair;
     #[allow(dead_code, reason = "tests/day.rs uses the rest of it")]
     mod setup;
+    mod sweep;
     mod wire;
 
     mod bad_networks_are_survived;

@@ -76,6 +76,8 @@ pub struct Session {
     lossy_secs: u32,
     /// Whether the path is known to be too narrow: then the stack paces.
     narrow: bool,
+    /// Whether the stack is told the whole rate that is wanted, or a little less so that it can rise.
+    asks: bool,
     /// Bits a second sent in the last second.
     sent_rate: u64,
     sent_before: Option<(u64, Instant)>,
@@ -146,6 +148,7 @@ impl Session {
             ready_at: now,
             lossy_secs: 0,
             narrow: false,
+            asks: true,
             sent_rate: 0,
             sent_before: None,
             requests: 0,

@@ -83,8 +83,9 @@ impl Session {
         let needed = self.sent_rate.max(self.target.as_bps() / 4);
         let too_little = self.figures.estimate.is_some_and(|estimate| estimate.as_bps() < needed);
         self.narrow = too_little && self.lossy_secs >= CONGESTION_SECS;
-        // Also while the low rung is shown: how would one know that the path has become wider?
-        let desired = str0m::bwe::Bitrate::bps(self.high.as_bps() * 3 / 2);
+        let wanted = self.target.as_bps() * 3 / 2;
+        let told = if self.asks { wanted } else { wanted - wanted / 100 };
+        let desired = str0m::bwe::Bitrate::bps(told);
         self.rtc.bwe().set_bitrate(str0m::bwe::Bitrate::ZERO, desired);
         if let Some(stream) = self.rtc.direct_api().stream_tx_by_mid(mid, None) {
             stream.set_unpaced(!self.narrow);
@@ -101,6 +102,7 @@ impl Session {
         self.sent_rate = bits.checked_div(elapsed).unwrap_or(self.sent_rate);
         let lossy = stats.egress_loss_fraction.is_some_and(|loss| loss >= CONGESTION_LOSS);
         self.lossy_secs = if lossy { self.lossy_secs.saturating_add(1) } else { 0 };
+        self.ask();
         self.pace();
         let second = Second {
             estimate: self.figures.estimate,
@@ -113,6 +115,14 @@ impl Session {
             outbox.events.push(Event::Carries(self.ladder.carries()));
         }
         self.tell_stats();
+    }
+
+    /// Makes the stack probe every other second while the estimate is below what the encoder could send. By itself it does so only
+    /// for an application that sends much less than it might, and our encoder takes what the path gives: a path that widens again
+    /// would be found out at 8 % a second. A rise of what is wanted is probed for, unless the path is congested.
+    fn ask(&mut self) {
+        let enough = self.figures.estimate.is_some_and(|estimate| estimate >= self.target);
+        self.asks = enough || !self.asks;
     }
 
     fn tell_stats(&mut self) {

@@ -34,6 +34,8 @@ pub struct Pair {
     wires: [Wire; 2],
     pub events: Vec<Event>,
     pub pictures: Vec<MediaData>,
+    /// When the viewer had all of each.
+    pub whole_at: Vec<Instant>,
     pub heard: Vec<String>,
     pub channel: Option<ChannelId>,
     /// Time that the device's side has really taken, and datagrams that it sent: for benches.
@@ -130,6 +132,7 @@ impl Pair {
             wires: [Wire::new(weather, 2 * seed), Wire::new(weather, 2 * seed + 1)],
             events: Vec::new(),
             pictures: Vec::new(),
+            whole_at: Vec::new(),
             heard: Vec::new(),
             channel: None,
             busy: Duration::ZERO,
@@ -156,6 +159,21 @@ impl Pair {
     /// From now on every so-manieth datagram to the viewer is lost.
     pub fn lose_every(&mut self, count: u64) {
         self.wires[0].lose_every = count;
+    }
+
+    /// From now on the network is like this.
+    pub fn change(&mut self, weather: Weather) {
+        self.wires.iter_mut().for_each(|wire| wire.weather = weather);
+    }
+
+    /// How long a datagram to the viewer would wait at the bottleneck now.
+    pub fn waiting(&self) -> Duration {
+        self.wires[0].waiting(self.now)
+    }
+
+    /// Bytes of IP packets to the viewer that the bottleneck took so far.
+    pub fn squeezed(&self) -> u64 {
+        self.wires[0].squeezed
     }
 
     /// From now on nothing arrives, either way.
@@ -258,6 +276,7 @@ impl Pair {
     pub fn forget(&mut self) {
         self.events.clear();
         self.pictures.clear();
+        self.whole_at.clear();
         self.heard.clear();
     }
 
@@ -405,6 +424,7 @@ impl Pair {
                         None => true,
                     };
                     self.pictures.push(data);
+                    self.whole_at.push(self.now);
                 }
                 str0m::Output::Event(str0m::Event::ChannelOpen(id, _)) => self.channel = Some(id),
                 str0m::Output::Event(str0m::Event::ChannelData(data)) => {

@@ -13,7 +13,20 @@ pub struct Weather {
     pub loss: f64,
     /// Share that takes [`LATE_MS`] longer than the others, and so arrives after some that were sent later.
     pub reorder: f64,
+    /// The narrowest link, before all that.
+    pub bottleneck: Option<Bottleneck>,
 }
+
+/// A link that takes its time for each datagram. Those that come meanwhile wait; where they would wait too long they are lost.
+#[derive(Clone, Copy, Debug)]
+pub struct Bottleneck {
+    /// Of IP packets, in bits a second.
+    pub rate: u64,
+    pub queue: Duration,
+}
+
+/// Bytes of the headers of IPv4 and UDP.
+const HEADERS: u64 = 28;
 
 /// From within one picture's packets to beyond the next picture's, and longer than a receiver waits before it asks again.
 const LATE_MS: RangeInclusive<u64> = 1..=40;
@@ -26,6 +39,10 @@ pub struct Wire {
     pub cut: bool,
     count: u64,
     dice: Dice,
+    /// Until when the bottleneck is busy with what it has.
+    busy_until: Option<Instant>,
+    /// Bytes that it was given and took.
+    pub squeezed: u64,
     /// By arrival, and by the order of sending where that is the same.
     flying: BTreeMap<(Instant, u64), Vec<u8>>,
 }
@@ -38,23 +55,46 @@ impl Wire {
             cut: false,
             count: 0,
             dice: Dice(seed),
+            busy_until: None,
+            squeezed: 0,
             flying: BTreeMap::new(),
         }
     }
 
     pub fn carry(&mut self, now: Instant, bytes: &[u8]) {
         self.count += 1;
-        let Weather { delay, loss, reorder } = self.weather;
+        let Weather { delay, loss, reorder, .. } = self.weather;
+        let Some(passed) = self.squeeze(now, bytes.len()) else { return };
         let unlucky = self.dice.share() < loss;
         if self.cut || unlucky || (self.lose_every > 0 && self.count.is_multiple_of(self.lose_every)) {
             return;
         }
-        let mut at = now + delay;
+        let mut at = passed + delay;
         if self.dice.share() < reorder {
             let spread = LATE_MS.end() - LATE_MS.start() + 1;
             at += Duration::from_millis(LATE_MS.start() + self.dice.next() % spread);
         }
         self.flying.insert((at, self.count), bytes.to_vec());
+    }
+
+    /// How long a datagram would wait at the bottleneck now.
+    pub fn waiting(&self, now: Instant) -> Duration {
+        self.busy_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
+    /// When a datagram has passed the bottleneck, if there is room for it.
+    fn squeeze(&mut self, now: Instant, size: usize) -> Option<Instant> {
+        let Some(Bottleneck { rate, queue }) = self.weather.bottleneck else {
+            return Some(now);
+        };
+        let waiting = self.waiting(now);
+        if waiting > queue {
+            return None;
+        }
+        self.squeezed += size as u64 + HEADERS;
+        let passes = Duration::from_nanos((size as u64 + HEADERS) * 8 * 1_000_000_000 / rate);
+        self.busy_until = Some(now + waiting + passes);
+        self.busy_until
     }
 
     /// When the next datagram arrives.

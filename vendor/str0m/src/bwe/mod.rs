@@ -272,16 +272,6 @@ impl SendSideBandwidthEstimator {
         self.loss_controller
             .update_bandwidth_estimate(&send_records, delay_estimate);
 
-        // Loss-based result is capped by delay_based_limit
-        let loss_result = self.loss_controller.loss_based_result();
-        if let Some(loss_estimate) = loss_result.bandwidth_estimate {
-            if loss_estimate > delay_estimate {
-                // Loss controller produced higher estimate than delay controller
-                // Cap it at delay estimate (delay controller is the upper limit)
-                self.loss_controller.set_bandwidth_estimate(delay_estimate);
-            }
-        }
-
         // Feed the (possibly combined) estimate into subcomponents wanting it.
         self.propagate_estimate();
     }

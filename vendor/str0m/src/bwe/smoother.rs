@@ -64,7 +64,9 @@ impl EstimateSmoother {
 
         let total: f64 = self.estimates.iter().map(|b| b.1.as_f64()).sum();
         let avg = total / self.estimates.len() as f64;
-        let rate: Bitrate = avg.into();
+        // Ups are smoothed, a down is told at once: each moment above it fills the queue further.
+        let latest = self.estimates.back().map_or(avg, |b| b.1.as_f64());
+        let rate: Bitrate = avg.min(latest).into();
 
         // This forces emitting if we have the first ever value, or a last
         // where the rest of the window is gone (estimates stop coming).
@@ -93,4 +95,24 @@ fn in_tolerance(b1: Bitrate, b2: Bitrate) -> bool {
     let min = b1 * (1.0 - TOLERANCE);
     let max = b1 * (1.0 + TOLERANCE);
     b2 > min && b2 < max
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn ups_are_smoothed_and_downs_are_not() {
+        let now = Instant::now();
+        let mut smoother = EstimateSmoother::new();
+
+        smoother.record(now, Bitrate::kbps(1_000));
+        assert_eq!(smoother.poll(), Some(Bitrate::kbps(1_000)));
+
+        smoother.record(now + Duration::from_millis(100), Bitrate::kbps(3_000));
+        assert_eq!(smoother.poll(), Some(Bitrate::kbps(2_000)));
+
+        smoother.record(now + Duration::from_millis(200), Bitrate::kbps(500));
+        assert_eq!(smoother.poll(), Some(Bitrate::kbps(500)));
+    }
 }

@@ -3,8 +3,9 @@ use std::time::{Duration, Instant};
 
 use crate::rtp_::{Nack, NackEntry, ReportList, SeqNo};
 
-/// Number of out of order packets we keep track of for reports
-const MAX_MISORDER: u64 = 100;
+/// Number of out of order packets we keep track of for reports. libWebRTC has as many: at 4 Mbit/s
+/// a hundred are 220 ms, which is no time to ask twice over a long path.
+const MAX_MISORDER: u64 = 1000;
 
 /// The max number of NACKs we perform for a single packet
 const MAX_NACKS: u8 = 5;
@@ -501,16 +502,20 @@ mod test {
         reg.update(12.into());
         let now = Instant::now();
         assert_eq!(nack_entries(&mut reg, now, None).len(), 1);
-        for seq in 13..112 {
+        let reused = 12 + MAX_MISORDER;
+        for seq in 13..reused {
             reg.update(seq.into());
         }
-        reg.update(113.into());
-        assert_eq!(reg.as_index(11.into()), reg.as_index(112.into()));
-        assert_eq!(reg.packet(112.into()).nack_count, 0);
-        assert_eq!(reg.packet(112.into()).last_nack_at, None);
+        reg.update((reused + 1).into());
+        assert_eq!(reg.as_index(11.into()), reg.as_index(reused.into()));
+        assert_eq!(reg.packet(reused.into()).nack_count, 0);
+        assert_eq!(reg.packet(reused.into()).last_nack_at, None);
         assert_eq!(
             nack_entries(&mut reg, now, None),
-            [NackEntry { pid: 112, blp: 0 }]
+            [NackEntry {
+                pid: reused as u16,
+                blp: 0
+            }]
         );
         assert_not_dirty(&reg);
     }
