@@ -11,6 +11,8 @@ import { View } from './view.js';
 import { Viewer } from './viewer.js';
 import { describe } from './words.js';
 
+/** Between two attempts to learn which device this is. */
+const AGAIN_MS = 1000;
 /** Buttons go away from the picture after this. */
 const CONTROLS_MS = 3500;
 
@@ -64,8 +66,11 @@ function fail(error) {
 
 async function fetchPeercamJson() {
   const missing = 'The address names no device, and there is no peercam.json beside the page: add #device=ID&broker=ws://HOST:PORT to it.';
-  const response = await fetch('peercam.json', { cache: 'no-store' }).catch(() => undefined);
-  if (!response) throw new ConfigError('The server of this page does not answer. Reload the page when it is back.');
+  let response;
+  while (!(response = await fetch('peercam.json', { cache: 'no-store' }).catch(() => undefined))) {
+    tell({ title: 'The server of this page does not answer', detail: 'Trying again by itself.', busy: true });
+    await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+  }
   if (!response.ok) throw new ConfigError(missing);
   return response.json().catch(() => {
     throw new ConfigError('The file peercam.json beside the page is no JSON.');

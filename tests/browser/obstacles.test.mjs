@@ -71,6 +71,26 @@ obstacle('a TURN server that is not there is named', async (cleanup) => {
   await relayed(cleanup, await freePort(), TURN.user, sentence, 'turn-away');
 });
 
+obstacle('what the page loads while the network changes is loaded again', async (cleanup) => {
+  const config = await writeConfig(cleanup, undefined);
+  await startAgent(cleanup, config);
+  const viewer = await openViewer(browser, 'about:blank');
+  let lost = 0;
+  await viewer.page.route('**/rpc.js', (route) => {
+    lost += 1;
+    return lost === 1 ? route.abort('failed') : route.continue();
+  });
+  let asked = 0;
+  await viewer.page.route('**/peercam.json', (route) => {
+    asked += 1;
+    return asked === 1 ? route.abort('failed') : route.continue();
+  });
+  await viewer.page.goto(config.page);
+  await viewer.plays(SAID_MS);
+  assert.deepEqual([lost, asked], [2, 2], 'each was lost once');
+  await viewer.page.context().close();
+});
+
 obstacle('a browser without H.264 is told so', async (cleanup) => {
   const config = await writeConfig(cleanup, undefined);
   await startAgent(cleanup, config);
