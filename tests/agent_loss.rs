@@ -42,12 +42,8 @@ fn over_99_percent_of_a_film_of_2_and_a_half_mbits_come_whole_over_such_a_path()
     let kbps = number(&viewer, "video_bytes") * 8.0 / 1_000.0 / 30.0;
     assert!(kbps > 2_000.0, "{kbps} kbit/s came");
     assert!(number(&viewer, "nacks") > 50.0, "what was lost was asked for again: {viewer}");
-    let estimate = number(&viewer, "session_stats/estimate_bps") / 1_000.0;
-    println!("the path is estimated at {estimate} kbit/s");
-    assert!(
-        estimate > 0.4 * kbps,
-        "{kbps} kbit/s came, and the path is estimated at {estimate}: loss without queueing starves the picture"
-    );
+    // What it is worth is held in virtual time (tests/session/estimate_follows_the_path.rs): on a busy machine timers jitter, too.
+    println!("the path is estimated at {} bit/s", viewer["session_stats"]["estimate_bps"]);
 }
 
 fn settings(broker: &Broker) -> Settings {
