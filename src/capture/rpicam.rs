@@ -31,8 +31,6 @@ const SILENCE: Duration = Duration::from_secs(3);
 const LEAST_LIFE: Duration = Duration::from_secs(1);
 /// How long one call waits for a picture.
 const WAIT: Duration = Duration::from_secs(1);
-/// Access units that may wait between the program and the camera's thread; with one more, the program waits.
-const UNITS: usize = 2;
 
 /// The command line, but for the program's name.
 fn arguments(camera: &Rpicam, bitrate: Bitrate) -> Vec<String> {
@@ -326,7 +324,7 @@ impl RawSource for RawRpicam {
 
 /// The program's own H.264.
 pub(super) struct H264Rpicam {
-    reading: Reading<Vec<(Vec<u8>, Instant)>>,
+    reading: Reading<Option<(Vec<u8>, Instant)>>,
     conformer: Conformer,
     fps: f64,
 }
@@ -338,15 +336,15 @@ impl H264Rpicam {
     /// It is not there, or cannot be started.
     pub fn open(camera: &Rpicam, bitrate: Bitrate) -> Result<Self, CaptureError> {
         Ok(Self {
-            reading: Reading::start(camera, bitrate, Vec::new(), read_units)?,
+            reading: Reading::start(camera, bitrate, None, read_units)?,
             conformer: Conformer::default(),
             fps: camera.fps.get().into(),
         })
     }
 }
 
-/// The thread: access units, until the pipe is closed. None is dropped, since each needs the one before; the program waits.
-fn read_units(mut pipe: ChildStdout, shared: &Shared<Vec<(Vec<u8>, Instant)>>) {
+/// The thread: access units, until the pipe is closed. None is dropped, since each needs the one before: while one waits, so does the program.
+fn read_units(mut pipe: ChildStdout, shared: &Shared<Option<(Vec<u8>, Instant)>>) {
     let mut splitter = AccessUnits::default();
     let mut bytes = vec![0; 256 * 1024];
     loop {
@@ -361,13 +359,13 @@ fn read_units(mut pipe: ChildStdout, shared: &Shared<Vec<(Vec<u8>, Instant)>>) {
         splitter.push(&bytes[..count], |unit| units.push(unit.to_vec()));
         for unit in units {
             let mut state = shared.lock();
-            while state.item.len() >= UNITS && !state.stop {
+            while state.item.is_some() && !state.stop {
                 state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             if state.stop {
                 return;
             }
-            state.item.push((unit, now));
+            state.item = Some((unit, now));
             drop(state);
             shared.changed.notify_all();
         }
@@ -376,7 +374,7 @@ fn read_units(mut pipe: ChildStdout, shared: &Shared<Vec<(Vec<u8>, Instant)>>) {
 
 impl Source for H264Rpicam {
     fn next(&mut self) -> Result<Option<AccessUnit>, CaptureError> {
-        let found = self.reading.wait(WAIT, |units| (!units.is_empty()).then(|| units.remove(0)))?;
+        let found = self.reading.wait(WAIT, Option::take)?;
         let Some((unit, captured)) = found else { return Ok(None) };
         let conformed = self
             .conformer
