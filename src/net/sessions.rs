@@ -439,9 +439,11 @@ impl Sessions {
                 slot.watch = Some(Watch::new(slot.rung(), &slot.stream.high, clock.instant));
             }
             Event::Carries(quality) => {
-                tracing::info!(session = %slot.id, "the path to the viewer carries the {} rung", quality.name());
                 slot.carried = quality;
                 slot.follow_rungs(clock.instant);
+                if slot.stream.low().is_some_and(|low| low.size().is_some()) {
+                    tracing::info!(session = %slot.id, "the path to the viewer carries the {} rung", quality.name());
+                }
             }
             Event::KeyFrameWanted => slot.rung().target().request_key_frame(),
             Event::Candidates(candidates) => {

@@ -20,6 +20,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// Who has kept the high rung for so long did not climb in vain.
 const SETTLED: Duration = Duration::from_secs(30);
 
+/// Whether a path that carries `estimate` has no room for what is sent. A still picture needs little, and tells little of the path: so a
+/// quarter of what the encoder is asked for, `target`, is the least.
+#[must_use]
+pub fn is_too_little(estimate: Bitrate, sent: Bitrate, target: Bitrate) -> bool {
+    estimate.as_bps() < sent.as_bps().max(target.as_bps() / 4)
+}
+
 /// What a second has shown.
 #[derive(Clone, Copy, Debug)]
 pub struct Second {
@@ -77,9 +84,7 @@ impl Ladder {
         let shortest = self.shortest.into_iter().chain(second.rtt).min();
         self.shortest = shortest;
         let queued = second.rtt.zip(shortest).is_some_and(|(rtt, shortest)| rtt > shortest + QUEUE);
-        // A still picture needs little, and tells little of the path.
-        let needed = second.sent.as_bps().max(high.as_bps() / 4);
-        let too_little = second.estimate.is_none_or(|estimate| estimate.as_bps() < needed);
+        let too_little = second.estimate.is_none_or(|estimate| is_too_little(estimate, second.sent, high));
         let bad = second.dropped || too_little && (queued || second.loss >= CONGESTION_LOSS);
         self.bad = if bad { self.bad + 1 } else { 0 };
         let elapsed = now.saturating_duration_since(self.since);

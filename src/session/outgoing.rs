@@ -6,7 +6,7 @@ use std::time::Duration;
 use str0m::rtp::{AbsCaptureTime, ExtensionValues, RtpBurst};
 use str0m::stats::PeerStats;
 
-use super::ladder::{CONGESTION_LOSS, CONGESTION_SECS, Second};
+use super::ladder::{CONGESTION_LOSS, CONGESTION_SECS, Second, is_too_little};
 use super::{Event, Outbox, Route, Session, WallClock};
 use crate::media::{AccessUnit, Bitrate, MediaTime, Quality};
 use crate::protocol::{Message, Playout, SessionStats};
@@ -80,8 +80,11 @@ impl Session {
     /// falls with the jitter of its timers while every packet arrives.
     pub(super) fn pace(&mut self) {
         let Some((mid, _)) = self.media else { return };
-        let needed = self.sent_rate.max(self.target.as_bps() / 4);
-        let too_little = self.figures.estimate.is_some_and(|estimate| estimate.as_bps() < needed);
+        let sent = Bitrate::bps(self.sent_rate);
+        let too_little = self
+            .figures
+            .estimate
+            .is_some_and(|estimate| is_too_little(estimate, sent, self.target));
         self.narrow = too_little && self.lossy_secs >= CONGESTION_SECS;
         let wanted = self.target.as_bps() * 3 / 2;
         let told = if self.asks { wanted } else { wanted - wanted / 100 };
