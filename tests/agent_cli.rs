@@ -3,11 +3,11 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use common::device::PEERCAM;
+use common::rpicam::stand_in;
 
 fn peercam(arguments: &[&str]) -> (Output, String) {
     let output = Command::new(PEERCAM).args(arguments).output().expect("running peercam");
@@ -107,9 +107,7 @@ fn a_pipe_as_configuration_is_refused_and_waits_for_nobody() {
 #[test]
 fn devices_lists_csi_cameras_with_lines_that_the_check_takes() {
     let folder = tempfile::tempdir().expect("a folder");
-    let program = folder.path().join("rpicam-vid");
-    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rpicam-vid-stand-in"), &program).expect("a copy");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it can be run");
+    stand_in(folder.path().join("rpicam-vid"));
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").expect("PATH"));
     let devices = || {
         let output = Command::new(PEERCAM)

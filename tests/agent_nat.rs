@@ -127,33 +127,28 @@ fn a_device_with_an_address_of_its_own_is_seen_there() {
     });
 }
 
-#[test]
-fn where_there_is_only_ipv6_nothing_else_is_needed() {
+/// Where there is nothing but IPv6, with such a firewall at the viewer, by a path of this kind.
+fn passes_by_ipv6(firewall: &str, kind: &str) {
     let mut world = World::new();
     let (_, viewer) = (world.public_v6("device"), world.public_v6("viewer"));
     let (broker, coturn) = world.inside("internet", || (Broker::on(SERVER_V6), Coturn::on(SERVER_V6)));
+    world.close("viewer", firewall);
     let device = device(&world, "device", &broker, &coturn, &["udp"]);
     let seen = watch(&world, "viewer", viewer, broker.address, &device);
     let path = seen["path"].as_str().expect("a path");
-    assert!(path.contains("(host)"), "{path}");
+    assert!(path.contains(&format!("({kind})")), "{path}");
     println!("IPv6 only: {path} after {} ms", seen["connected_ms"]);
 }
 
 #[test]
+fn where_there_is_only_ipv6_nothing_else_is_needed() {
+    passes_by_ipv6("", "host");
+}
+
+#[test]
 fn a_relay_that_has_only_ipv6_is_asked_for_that() {
-    let mut world = World::new();
-    let (_, viewer) = (world.public_v6("device"), world.public_v6("viewer"));
-    let (broker, coturn) = world.inside("internet", || (Broker::on(SERVER_V6), Coturn::on(SERVER_V6)));
     // The device's own address is of no use to the viewer.
-    world.nft(
-        "viewer",
-        "table ip6 closed {\n chain in {\n type filter hook input priority 0\n ip6 saddr 2001:db8::11 udp sport != 3478 drop\n }\n }\n",
-    );
-    let device = device(&world, "device", &broker, &coturn, &["udp"]);
-    let seen = watch(&world, "viewer", viewer, broker.address, &device);
-    let path = seen["path"].as_str().expect("a path");
-    assert!(path.contains("(relay)"), "{path}");
-    println!("IPv6 only, relayed: {path} after {} ms", seen["connected_ms"]);
+    passes_by_ipv6("ip6 saddr 2001:db8::11 udp sport != 3478 drop", "relay");
 }
 
 #[test]
@@ -162,10 +157,7 @@ fn of_two_networks_the_one_that_leads_to_the_viewer_is_taken() {
     world.public("device");
     world.public("viewer");
     let [_, viewer] = world.cable("device", "viewer");
-    world.nft(
-        "device",
-        "table ip closed {\n chain in {\n type filter hook input priority 0\n iifname \"net\" meta l4proto udp drop\n }\n }\n",
-    );
+    world.close("device", "iifname \"net\" meta l4proto udp drop");
     let (broker, coturn) = world.inside("internet", || (Broker::on(SERVER), Coturn::on(SERVER)));
     let device = device(&world, "device", &broker, &coturn, &["udp"]);
     let seen = watch(&world, "viewer", viewer, broker.address, &device);

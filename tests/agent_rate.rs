@@ -3,21 +3,21 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::broker::Broker;
 use common::device::{Device, Settings};
 use common::film::noise;
 use common::netns::{SERVER, World};
 use common::probe::Probe;
+use common::rpicam::stand_in;
 use common::scrape::Scrape;
 use common::{SOON, until};
 
 /// Of the high rung.
 const HIGH_KBPS: u32 = 1_500;
 const VIEWERS: usize = 5;
+const FPS: f64 = 15.0;
 
 /// A device that makes as many bits as it may, since its pictures are noise.
 fn device(world: &World, broker: &Broker, http: std::net::SocketAddr) -> Device {
@@ -28,10 +28,7 @@ fn device(world: &World, broker: &Broker, http: std::net::SocketAddr) -> Device 
         bitrate_kbps: HIGH_KBPS,
         ..Settings::default()
     });
-    let program = device.file("rpicam-vid-stand-in");
-    let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rpicam-vid-stand-in");
-    fs::copy(original, &program).expect("the stand-in is copied");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it can be run");
+    let program = stand_in(device.file("rpicam-vid-stand-in"));
     let beside = |ending: &str| format!("{}.{ending}", program.display());
     fs::write(beside("mode"), "good").expect("a file");
     fs::write(beside("raw"), noise(320, 240, 8)).expect("pictures");
@@ -68,14 +65,20 @@ fn who_is_on_a_narrow_network_gets_the_low_rung_and_the_others_lose_nothing() {
     until("all watch the high rung", SOON, || {
         (figure("viewers", "high") == VIEWERS as f64).then_some(())
     });
-    std::thread::sleep(Duration::from_secs(4));
+    let film = |quality: &str, pictures: f64| {
+        let before = figure("pictures_total", quality);
+        until("the film goes on", SOON * 2, || {
+            (figure("pictures_total", quality) >= before + pictures).then_some(())
+        });
+    };
+    film("high", 4.0 * FPS);
     world.narrow("viewer5", "600kbit");
     let narrowed = Instant::now();
     until("one is shown the low rung", SOON * 2, || {
         (figure("viewers", "low") == 1.0).then_some(())
     });
     println!("the low rung {:.1?} after the network became narrow", narrowed.elapsed());
-    std::thread::sleep(Duration::from_secs(6));
+    film("low", 6.0 * FPS);
     assert_eq!((figure("viewers", "high"), figure("viewers", "low")), (4.0, 1.0), "the others stay");
     world.widen("viewer5");
     let widened = Instant::now();

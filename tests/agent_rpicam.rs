@@ -4,8 +4,7 @@ mod common;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use common::broker::Broker;
@@ -13,6 +12,7 @@ use common::device::Device;
 use common::film::noise;
 use common::peer::Peer;
 use common::probe::Probe;
+use common::rpicam::stand_in;
 use common::scrape::Scrape;
 use common::{SOON, free_port, until};
 use peercam::encode::{Colour, Settings, SoftwareEncoder};
@@ -29,10 +29,7 @@ impl Camera {
     /// The agent does not run yet.
     fn new(broker: &Broker, mode: &str, more: &str) -> Self {
         let device = Device::new(broker);
-        let program = device.file("rpicam-vid-stand-in");
-        let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rpicam-vid-stand-in");
-        fs::copy(original, &program).expect("the stand-in is copied");
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it can be run");
+        let program = stand_in(device.file("rpicam-vid-stand-in"));
         let source = format!(
             "source = \"rpicam\"\ncommand = \"{}\"\nencoder = \"software\"\nidle = \"run\"",
             program.display()

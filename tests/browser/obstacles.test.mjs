@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
 import { openViewer, startBrowser } from './browser.mjs';
-import { Cleanup, TURN, eventually, freePort, startAgent, startCoturn, startMosquitto, writeConfig } from './run.mjs';
+import { Cleanup, TURN, eventually, freePort, relayOnly, startAgent, startCoturn, startMosquitto, writeConfig } from './run.mjs';
 
 /** The page gives a path 10 s; the rest is for a busy machine. */
 const SAID_MS = 30_000;
@@ -27,15 +27,7 @@ after(() => shared.run());
  */
 async function relayed(cleanup, port, username, sentence, screenshot) {
   const broker = await startMosquitto(cleanup);
-  const config = await writeConfig(
-    cleanup,
-    broker,
-    `transport_policy = "relay"
-[[network.ice_server]]
-urls = ["turn:127.0.0.1:${port}?transport=tcp"]
-username = "${username}"
-credential_file = CREDENTIAL`,
-  );
+  const config = await writeConfig(cleanup, broker, relayOnly(port, 'tcp', username));
   await startAgent(cleanup, config);
   const viewer = await openViewer(browser, config.page);
   const opened = performance.now();

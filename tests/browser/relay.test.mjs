@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { openViewer, startBrowser } from './browser.mjs';
-import { Cleanup, TURN, eventually, startAgent, startCoturn, startMosquitto, writeConfig } from './run.mjs';
+import { Cleanup, eventually, relayOnly, startAgent, startCoturn, startMosquitto, writeConfig } from './run.mjs';
 
 for (const transport of ['udp', 'tcp']) {
   test(`relays of both sides over ${transport} carry the picture`, async () => {
@@ -13,15 +13,7 @@ for (const transport of ['udp', 'tcp']) {
       const browser = await startBrowser(cleanup);
       const coturn = await startCoturn(cleanup);
       const broker = await startMosquitto(cleanup);
-      const config = await writeConfig(
-        cleanup,
-        broker,
-        `transport_policy = "relay"
-[[network.ice_server]]
-urls = ["turn:127.0.0.1:${coturn.port}?transport=${transport}"]
-username = "${TURN.user}"
-credential_file = CREDENTIAL`,
-      );
+      const config = await writeConfig(cleanup, broker, relayOnly(coturn.port, transport));
       await startAgent(cleanup, config);
       const viewer = await openViewer(browser, `${config.page}#stats=1`);
       await viewer.plays(15_000);

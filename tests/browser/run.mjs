@@ -205,6 +205,20 @@ export async function startAgent(cleanup, config) {
 export const TURN = { user: 'page', password: 'only-for-this-test' };
 
 /**
+ * Keys for `[network]` by which nothing but the TURN server at `port` is used.
+ * @param {number} port
+ * @param {string} transport
+ * @param {string} [user]
+ */
+export function relayOnly(port, transport, user = TURN.user) {
+  return `transport_policy = "relay"
+[[network.ice_server]]
+urls = ["turn:127.0.0.1:${port}?transport=${transport}"]
+username = "${user}"
+credential_file = CREDENTIAL`;
+}
+
+/**
  * coturn, which may relay to loopback.
  * @param {Cleanup} cleanup
  */

@@ -13,6 +13,7 @@ pub mod page;
 pub mod peer;
 pub mod probe;
 pub mod process;
+pub mod rpicam;
 pub mod scrape;
 pub mod sdp;
 

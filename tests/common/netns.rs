@@ -132,9 +132,10 @@ impl World {
         })
     }
 
-    /// Adds rules to what the kernel does with packets at `place`, in the words of `nft`.
-    pub fn nft(&self, place: &str, rules: &str) {
-        nft(&self.namespace(place), rules);
+    /// What comes to `place` meets this rule of a firewall, in the words of `nft`.
+    pub fn close(&self, place: &str, rule: &str) {
+        let table = format!("table inet closed {{\n chain in {{\n type filter hook input priority 0\n {rule}\n }}\n }}\n");
+        nft(&self.namespace(place), &table);
     }
 
     /// Lets no more than `rate` ("600kbit") through to `place`; what comes beyond it waits at most 300 ms.

@@ -1,8 +1,7 @@
 use std::time::{Duration, Instant};
 
 use super::film::{Camera, recognise};
-use super::pair::{Beginning, Pair};
-use super::setup::{Kind, certificate, clock};
+use super::pair::Pair;
 use super::wire::Weather;
 
 const FPS: u32 = 30;
@@ -41,19 +40,7 @@ struct Seen {
 fn watch(weather: Weather, seed: u64, secs: u32) -> Seen {
     let start = Instant::now();
     let mut camera = Camera::new(start, GOP, (KEY, OTHER));
-    let mut pair = Pair::watching(
-        &camera.hub,
-        Kind::Browser,
-        &Beginning {
-            now: start,
-            clock: clock(start),
-            certificate: &certificate(),
-            id: "0123456789abcdef",
-            weather,
-            seed,
-        },
-    );
-    pair.run_until(Duration::from_secs(10), |pair| pair.device.is_connected());
+    let mut pair = Pair::behind(weather, seed, &camera.hub, start);
     let began = pair.now;
     let mut seen = Seen::default();
     let mut last = 0;

@@ -73,6 +73,24 @@ pub struct Beginning<'a> {
 }
 
 impl Pair {
+    /// A browser behind such a network that watches `hub`, connected.
+    pub fn behind(weather: Weather, seed: u64, hub: &Arc<Hub>, now: Instant) -> Self {
+        let mut pair = Self::watching(
+            hub,
+            Kind::Browser,
+            &Beginning {
+                now,
+                clock: clock(now),
+                certificate: &certificate(),
+                id: "0123456789abcdef",
+                weather,
+                seed,
+            },
+        );
+        pair.run_until(Duration::from_secs(10), |pair| pair.device.is_connected());
+        pair
+    }
+
     /// Two ends that have not spoken yet, `delay` apart.
     pub fn new(delay: Duration) -> Self {
         Self::of(delay, browser(), &[MediaKind::Video], Some("control"))

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use peercam::media::{Bitrate, Quality};
 
 use super::film::{Camera, recognise};
-use super::pair::{Beginning, Pair};
-use super::setup::{Kind, certificate, clock};
+use super::pair::Pair;
 use super::wire::{Bottleneck, Weather};
 
 const FPS: u32 = 30;
@@ -105,19 +104,7 @@ impl Scenario<'_> {
         let start = Instant::now();
         let mut camera = Camera::new(start, GOP, (0, 0));
         let mut encoder = Encoder::default();
-        let mut pair = Pair::watching(
-            &camera.hub,
-            Kind::Browser,
-            &Beginning {
-                now: start,
-                clock: clock(start),
-                certificate: &certificate(),
-                id: "0123456789abcdef",
-                weather: self.weather(self.stretch(0)),
-                seed: self.seed,
-            },
-        );
-        pair.run_until(Duration::from_secs(10), |pair| pair.device.is_connected());
+        let mut pair = Pair::behind(self.weather(self.stretch(0)), self.seed, &camera.hub, start);
         pair.device.shows(Quality::High, Bitrate::bps(MOST));
         let began = pair.now;
         let mut outcome = Outcome {
