@@ -49,13 +49,21 @@ fn describe(config: &Config) -> String {
     };
     let listen = match &network.listen {
         Listen::Loopback => format!("{port} on loopback: only browsers on this machine, until network.listen says otherwise"),
-        Listen::All => format!("{port} on all addresses"),
+        Listen::All(interfaces) => format!("{port} on {interfaces}"),
         Listen::Addresses(addresses) => {
             let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
             format!("{port} on {}", addresses.join(", "))
         }
     };
     lines.push(("media", listen));
+    if !network.advertise.is_empty() {
+        let outside = network
+            .advertise
+            .iter()
+            .filter_map(|address| address.for_thread(0, network.udp_port));
+        let outside: Vec<String> = outside.map(|address| address.to_string()).collect();
+        lines.push(("forwarded", format!("by a router, from UDP {}", outside.join(", "))));
+    }
     for server in &network.ice_servers {
         lines.push(("ICE server", ice_server(server, &network.listen)));
     }
@@ -105,7 +113,7 @@ fn ice_server(server: &IceServer, listen: &Listen) -> String {
     let used = match (server.turn.is_empty(), listen) {
         (true, _) => "for viewers",
         (false, Listen::Loopback) => "for viewers; for this device only where it is on this machine, until network.listen says otherwise",
-        (false, Listen::All | Listen::Addresses(_)) => "for viewers and this device",
+        (false, Listen::All(_) | Listen::Addresses(_)) => "for viewers and this device",
     };
     format!("{urls}{who}, {used}")
 }

@@ -5,13 +5,18 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::advertise::Advertised;
 use super::camera_value::{Argument, ControlSetting, Gop, Size, SourceKind, StreamName};
+use super::interfaces::Pattern;
 use super::url::{BrokerChoice, IceUrl, PageUrl};
 use super::value::{DeviceName, HostName, LogFilter, PageAddress, Switch, Text, UnsignedMethod, UserName, Whole};
 use super::{CameraFormat, EncoderChoice, Idle, Listen, Readers, TransportPolicy};
 
 /// A path, and where it stands.
 pub(super) type FilePath = Option<Spanned<Text<PathBuf>>>;
+
+/// Names of network interfaces, and where they stand.
+pub(super) type Patterns = Option<Spanned<Vec<Text<Pattern>>>>;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -77,8 +82,11 @@ pub(super) struct BrokerTable {
 #[serde(default, deny_unknown_fields, expecting = "a section that begins with [network]")]
 pub(super) struct NetworkTable {
     pub listen: Option<Listen>,
+    pub interfaces: Patterns,
+    pub exclude_interfaces: Patterns,
     pub udp_port: Option<Whole<0, 65_535>>,
     pub threads: Option<Spanned<Whole<1, 16>>>,
+    pub advertise: Option<Spanned<Vec<Text<Advertised>>>>,
     pub transport_policy: Option<Spanned<Text<TransportPolicy>>>,
     pub ice_server: Vec<Spanned<IceServerTable>>,
 }

@@ -1,11 +1,14 @@
 //! The configuration: one TOML file, parsed once into types that the inside trusts.
 
+mod advertise;
 mod camera_value;
 mod cameras;
 mod check;
 mod error;
 mod file;
+mod interfaces;
 mod load;
+mod network;
 mod resolve;
 mod rpicam;
 mod url;
@@ -21,10 +24,13 @@ use std::time::Duration;
 use crate::media::Bitrate;
 use crate::media::settings::ControlValue;
 
+pub use advertise::Advertised;
 pub use check::check_report;
 pub use error::{ConfigError, Invalid};
+pub use interfaces::Interfaces;
 use load::Environment;
 pub use load::{MAX_BYTES, load, parse};
+pub use network::MAX_RELAYS;
 pub use watch::{Check, Started, Watch, load_last_good, save_last_good, start};
 
 /// Everything `peercam.toml` says. `config/peercam.toml` documents every key; a test holds the two equal.
@@ -214,6 +220,8 @@ pub struct Network {
     pub threads: NonZeroU32,
     /// Whether the page may use direct paths or only a TURN relay.
     pub transport_policy: TransportPolicy,
+    /// Where routers forward `udp_port` to this device.
+    pub advertise: Vec<Advertised>,
     pub ice_servers: Vec<IceServer>,
 }
 
@@ -221,7 +229,8 @@ pub struct Network {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
     Loopback,
-    All,
+    /// Every address of these interfaces, whenever they come and go.
+    All(Interfaces),
     Addresses(Vec<IpAddr>),
 }
 

@@ -11,18 +11,13 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::error::{Fault, line_of};
-use super::file::{BrokerTable, File, FilePath, HttpTable, IceServerTable, NetworkTable};
+use super::file::{BrokerTable, File, FilePath, HttpTable};
 use super::url::BrokerChoice;
 use super::value::{Switch, Text, Whole};
-use super::{
-    Broker, BrokerScheme, BrokerUrl, Config, Device, Environment, Http, IceServer, Limits, Listen, Log, Network, Readers, Secret,
-    TransportPolicy, Unsigned,
-};
+use super::{Broker, BrokerScheme, BrokerUrl, Config, Device, Environment, Http, Limits, Listen, Log, Readers, Secret, Unsigned};
 
 /// A password is a line; anything larger is the wrong file.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
-/// Fixed, so that one rule in a firewall serves it; next to RTSP's 8554, which cameras already use.
-const DEFAULT_UDP_PORT: u16 = 8555;
 /// A dead link is noticed after one and a half of these.
 const DEFAULT_KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Quick for one household; a fleet sets 60, so that its broker survives coming back.
@@ -33,7 +28,7 @@ pub(super) struct Resolver<'a> {
     /// The configuration file's folder.
     pub folder: &'a Path,
     pub environment: &'a Environment,
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl<'a> Resolver<'a> {
@@ -137,90 +132,7 @@ impl<'a> Resolver<'a> {
         })
     }
 
-    fn network(&mut self, table: NetworkTable) -> Result<Network, Fault> {
-        let relays = table
-            .ice_server
-            .iter()
-            .any(|server| server.get_ref().urls.get_ref().iter().any(|Text(url)| url.turn.is_some()));
-        let transport_policy = match table.transport_policy {
-            Some(policy) if policy.get_ref().0 == TransportPolicy::Relay && !relays => {
-                let what = "\"relay\" shows a picture only through a TURN server; add a [[network.ice_server]] with a turn: or turns: URL (not turns:…?transport=udp)";
-                return Err(Fault::new(policy.span(), what));
-            }
-            policy => policy.map_or(TransportPolicy::All, |policy| policy.into_inner().0),
-        };
-        let mut ice_servers = Vec::new();
-        for server in table.ice_server {
-            let header = header(server.span(), self.text);
-            ice_servers.push(self.ice_server(server.into_inner(), header)?);
-        }
-        // The parser's bounds are those of a port.
-        let udp_port = table
-            .udp_port
-            .and_then(|port| u16::try_from(port.get()).ok())
-            .unwrap_or(DEFAULT_UDP_PORT);
-        let threads = table.threads.as_ref().map_or(number(1), |threads| threads.get_ref().non_zero());
-        if let Some(written) = &table.threads
-            && u32::from(udp_port) + threads.get() > 65_536
-        {
-            let sentence = format!("each thread has a UDP port of its own, and there are not {threads} from {udp_port} on");
-            return Err(Fault::new(written.span(), sentence));
-        }
-        Ok(Network {
-            listen: table.listen.unwrap_or(Listen::Loopback),
-            udp_port,
-            threads,
-            transport_policy,
-            ice_servers,
-        })
-    }
-
-    fn ice_server(&mut self, table: IceServerTable, header: Range<usize>) -> Result<IceServer, Fault> {
-        if table.urls.get_ref().is_empty() {
-            return Err(Fault::new(
-                table.urls.span(),
-                "the list is empty; write at least one URL such as \"stun:stun.example:3478\"",
-            ));
-        }
-        let relays = table.urls.get_ref().iter().any(|Text(url)| url.relays);
-        let shared_secret = match (&table.secret_file, &table.credential_file) {
-            (Some(file), Some(_)) => {
-                let what = "a server has either a secret or a password; take `secret_file` or `credential_file` away";
-                return Err(Fault::new(file.span(), what));
-            }
-            (Some(file), None) => Some(self.secret_file(file)?),
-            (None, _) => None,
-        };
-        let credential = match (&table.credential_file, &table.username) {
-            _ if shared_secret.is_some() => None,
-            (Some(file), None) => {
-                return Err(Fault::new(
-                    file.span(),
-                    "a credential without a user name; add `username` to this server",
-                ));
-            }
-            (Some(file), Some(_)) => Some(self.secret_file(file)?),
-            (None, Some(_)) if relays => self.credential("turn-credential", true)?,
-            (None, _) => None,
-        };
-        if relays && credential.is_none() && shared_secret.is_none() {
-            let what = "a TURN server needs `username` and `credential_file`, or `secret_file`: browsers refuse it without";
-            return Err(Fault::new(table.username.as_ref().map_or(header, Spanned::span), what));
-        }
-        let ca_file = table.ca_file.map(|file| self.readable(&file)).transpose()?;
-        let urls = table.urls.into_inner();
-        Ok(IceServer {
-            turn: urls.iter().filter_map(|Text(url)| url.turn.clone()).collect(),
-            stun: urls.iter().filter_map(|Text(url)| url.stun.clone()).collect(),
-            urls: urls.into_iter().map(|Text(url)| url.url).collect(),
-            username: table.username.map(|name| name.into_inner().0.0),
-            credential,
-            shared_secret,
-            ca_file,
-        })
-    }
-
-    fn secret_file(&mut self, written: &Spanned<Text<PathBuf>>) -> Result<Secret, Fault> {
+    pub(super) fn secret_file(&mut self, written: &Spanned<Text<PathBuf>>) -> Result<Secret, Fault> {
         let path = self.folder.join(&written.get_ref().0);
         let secret = read_secret(&path).map_err(|what| Fault::new(written.span(), what))?;
         self.warn_if_exposed(&path, Some(written.span()));
@@ -228,7 +140,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// A systemd credential (`LoadCredential=`), which only this service can read.
-    fn credential(&mut self, name: &str, used: bool) -> Result<Option<Secret>, Fault> {
+    pub(super) fn credential(&mut self, name: &str, used: bool) -> Result<Option<Secret>, Fault> {
         let Some(path) = self.environment.credentials_dir.as_ref().map(|folder| folder.join(name)) else {
             return Ok(None);
         };
@@ -304,7 +216,7 @@ fn open_doors(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     let listens = match &config.network.listen {
         Listen::Loopback => None,
-        Listen::All => Some("\"all\"".to_owned()),
+        Listen::All(_) => Some("\"all\"".to_owned()),
         Listen::Addresses(addresses) if addresses.iter().all(std::net::IpAddr::is_loopback) => None,
         Listen::Addresses(addresses) => Some(format!("{addresses:?}")),
     };

@@ -347,6 +347,35 @@ const MISTAKES: &[(&str, usize, usize, &str)] = &[
     ("[network]\nudp_port = 70000\n", 2, 12, "from 0 to 65535"),
     ("[network]\nudp_port = 65534\nthreads = 3\n", 3, 11, "there are not 3 from 65534 on"),
     ("network.threads = 17\n", 1, 19, "from 1 to 16"),
+    ("network.interfaces = []\n", 1, 22, "the list is empty"),
+    ("network.interfaces = \"eth0\"\n", 1, 22, "a list in square brackets"),
+    ("network.exclude_interfaces = [\"wg 0\"]\n", 1, 31, "is no interface's name; write"),
+    ("network.advertise = []\n", 1, 21, "the list is empty"),
+    (
+        "network.advertise = [\"home.example.org\"]\n",
+        1,
+        22,
+        "\"home.example.org\" is not an address; write",
+    ),
+    (
+        "network.advertise = [\"127.0.0.1\"]\n",
+        1,
+        22,
+        "no address that leads here from outside",
+    ),
+    ("network.advertise = [\"203.0.113.7:0\"]\n", 1, 22, "no port that can be reached"),
+    (
+        "[network]\nadvertise = [\"203.0.113.7\"]\nudp_port = 0\n",
+        2,
+        13,
+        "write one for `udp_port`",
+    ),
+    (
+        "[network]\nadvertise = [\"203.0.113.7:65535\"]\nthreads = 2\n",
+        2,
+        13,
+        "there are not 2 from this one on",
+    ),
     ("[network]\ntransport_policy = \"relay\"\n", 2, 20, "add a [[network.ice_server]]"),
     ("[network]\ntransport_policy = \"turn\"\n", 2, 20, "write \"all\" or \"relay\""),
     ("[[network.ice_server]]\nusername = \"a\"\n", 1, 1, "needs the key `urls`"),
@@ -440,6 +469,20 @@ fn what_may_surprise_is_a_warning() {
         ("http.listen = \"0.0.0.0:80\"\nbroker.url = \"off\"", "can watch, without a broker"),
         ("http.listen = \"0.0.0.0:80\"\nhttp.metrics = \"all\"", "when somebody watches"),
         ("broker.url = \"tcp://broker.example\"", "not encrypted"),
+        ("[network]\ninterfaces = [\"eth0\"]", "line 2: network.interfaces is not used"),
+        (
+            "[network]\nexclude_interfaces = [\"eth0\"]",
+            "network.exclude_interfaces is not used",
+        ),
+        (
+            "[network]\nadvertise = [\"203.0.113.7\"]",
+            "line 2: network.advertise is not used, because network.listen",
+        ),
+        (
+            "[[network.ice_server]]\nusername = \"u\"\ncredential_file = \"turn-credential\"\n\
+             urls = [\"turn:a\", \"turn:b\", \"turn:c\", \"turn:d\", \"turn:e\", \"turn:f\", \"turn:g\", \"turn:h\", \"turn:i\"]",
+            "there are 9 URLs of TURN servers; viewers are told of all, this device itself uses the first 8",
+        ),
         ("[broker]\nca_file = \"broker-ca.pem\"", "line 2: broker.ca_file is not used"),
         (
             "[broker]\nusername = \"a\"\npassword_file = \"open-password\"",

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::de::{Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::{Listen, Readers, TransportPolicy};
+use super::{Interfaces, Listen, Readers, TransportPolicy};
 
 /// Something that is written as a string.
 pub(super) trait FromText: Sized {
@@ -271,7 +271,7 @@ impl<'de> Deserialize<'de> for Listen {
             fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
                 match text {
                     "loopback" => Ok(Listen::Loopback),
-                    "all" => Ok(Listen::All),
+                    "all" => Ok(Listen::All(Interfaces::default())),
                     _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
                 }
             }

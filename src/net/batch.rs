@@ -149,7 +149,7 @@ mod tests {
 
     use super::super::socket::bind_all;
     use super::*;
-    use crate::config::Listen;
+    use crate::config::{Interfaces, Listen};
     use crate::session::Route;
 
     fn received(receiver: &UdpSocket) -> Vec<usize> {
@@ -223,7 +223,7 @@ mod tests {
         let nowhere = SocketAddr::new(good.ip(), 0);
         // An address that has gone, as sockets bound to all addresses have it; and nothing to send to.
         let gone = SocketAddr::from(([192, 0, 2, 77], source.port()));
-        let all = bind_all(&Listen::All, 0).expect("sockets");
+        let all = bind_all(&Listen::All(Interfaces::default()), 0).expect("sockets");
         for _ in 0..50 {
             assert_eq!(send_two(&mut batch, &sockets, source, nowhere).datagrams, 0);
             assert_eq!(send_two(&mut batch, &all, gone, good).datagrams, 0);

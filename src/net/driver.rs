@@ -15,13 +15,14 @@ use rustix::fd::OwnedFd;
 
 use super::batch::{Batch, send_to};
 use super::figures::{Figures, Traffic};
+use super::forwards::Forwards;
 use super::handle::{Command, DriverHandle, Order, Orders, queue, wake};
-use super::interfaces::{Watch, local_addresses};
+use super::interfaces::{Watch, local_addresses, tell_left_out};
 use super::mappings::Mappings;
 use super::relays::{Relays, Server};
 use super::sessions::{Sessions, Shared};
 use super::socket::{Datagram, MediaSocket, ReceiveBuffers};
-use crate::config::{IceServer, Listen, TransportPolicy};
+use crate::config::{Advertised, IceServer, Listen, TransportPolicy};
 use crate::session::WallClock;
 
 /// Timers are run this much ahead: the pacer asks for its next packet a microsecond after the last, and a picture has to
@@ -59,6 +60,8 @@ const BUSY: f64 = 0.9;
 pub struct Relaying {
     pub ice_servers: Vec<IceServer>,
     pub listen: Listen,
+    /// Where routers forward to it.
+    pub advertise: Vec<Advertised>,
     /// With `Relay` viewers are told of no other address.
     pub policy: TransportPolicy,
 }
@@ -83,24 +86,31 @@ pub fn spawn(
             wake(&event);
         }));
     }
-    let mut locals = local_addresses(&sockets);
+    let mut locals = local_addresses(&sockets, &relaying.listen);
     tracing::info!(addresses = ?locals, "media sockets bound");
+    if index == 0 {
+        tell_left_out(&relaying.listen);
+    }
     // Nobody is told how this device looks from outside either.
     let mut reflectors = &relaying.ice_servers[..];
     if relaying.policy == TransportPolicy::Relay {
         locals.clear();
         reflectors = &[];
     }
+    let port = sockets.first().map_or(0, |socket| socket.local().port());
+    let forwarded = relaying.advertise.iter().filter_map(|address| address.for_thread(index, port));
     let (handle, orders) = queue(Arc::clone(&event), Arc::clone(&viewers));
     let clock = read_clock();
     let mut driver = Driver {
         relays: Relays::new(
             Server::all(&relaying.ice_servers),
-            relaying.listen,
+            relaying.listen.clone(),
             Arc::clone(&event),
             clock.instant,
         ),
+        forwards: Forwards::new(forwarded.collect()),
         mappings: Mappings::new(reflectors, Arc::clone(&event), clock.instant),
+        listen: relaying.listen,
         policy: relaying.policy,
         buffers: ReceiveBuffers::new(&sockets),
         batch: Batch::new(true),
@@ -123,6 +133,7 @@ pub fn spawn(
         receive_at: clock.instant,
     };
     driver.sessions.relays_changed(&[], driver.relays.trouble(), &clock);
+    driver.tell_forwards();
     let thread = std::thread::Builder::new()
         .name(format!("driver {index}"))
         .spawn(move || driver.run())
@@ -154,6 +165,8 @@ struct Driver {
     sessions: Sessions,
     relays: Relays,
     mappings: Mappings,
+    forwards: Forwards,
+    listen: Listen,
     policy: TransportPolicy,
     timers: BTreeSet<(Instant, u64)>,
     /// Tells of changes of this machine's addresses.
@@ -352,7 +365,10 @@ impl Driver {
         }
         self.relays.moved();
         match self.policy {
-            TransportPolicy::All => changed.extend(self.sessions.set_locals(local_addresses(&self.sockets), &self.clock)),
+            TransportPolicy::All => {
+                changed.extend(self.sessions.set_locals(local_addresses(&self.sockets, &self.listen), &self.clock));
+                changed.extend(self.tell_forwards());
+            }
             TransportPolicy::Relay => {}
         }
         self.look.at = now + LOOK_EVERY;
@@ -372,6 +388,12 @@ impl Driver {
             );
         }
         (self.look.measured, self.look.spent, self.look.was_busy) = (now, spent, busy);
+    }
+
+    /// Tells viewers where routers forward to the addresses of now.
+    fn tell_forwards(&mut self) -> Vec<u64> {
+        let changes = self.forwards.changes(self.sessions.locals());
+        self.sessions.mappings_changed(&changes, &self.clock)
     }
 
     fn transmit(&mut self) {

@@ -64,6 +64,7 @@ pub fn spawn(context: Context) -> anyhow::Result<(Drivers, Vec<JoinHandle<()>>)>
     let relaying = Relaying {
         ice_servers: network.ice_servers.clone(),
         listen: network.listen.clone(),
+        advertise: network.advertise.clone(),
         policy: network.transport_policy,
     };
     let (mut handles, mut threads) = (Vec::new(), Vec::new());

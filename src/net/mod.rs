@@ -4,6 +4,7 @@ mod batch;
 mod driver;
 mod drivers;
 mod figures;
+mod forwards;
 mod handle;
 mod interfaces;
 mod latency;

@@ -17,14 +17,12 @@ use rustix::event::PollFd;
 use rustix::fd::OwnedFd;
 
 use self::way::Way;
-use crate::config::{IceServer, Listen, TurnUrl};
+use crate::config::{IceServer, Listen, MAX_RELAYS, TurnUrl};
 use crate::relay::Credentials;
 use crate::session::{Relayed, WallClock};
 
 /// So long after the last viewer the servers are kept: one who comes back finds its relay ready.
 const LINGER: Duration = Duration::from_secs(60);
-/// Servers that are used; a viewer gets a candidate of each.
-const MAX_SERVERS: usize = 8;
 /// Addresses that were ours at servers and are no more: what is still sent from one is dropped, and not sent from another.
 const MAX_FORMER: usize = 64;
 /// Addresses of one viewer's message that servers are told of.
@@ -53,7 +51,7 @@ impl Server {
             };
             server.turn.iter().filter_map(own).collect::<Vec<_>>()
         });
-        each.take(MAX_SERVERS).collect()
+        each.take(MAX_RELAYS).collect()
     }
 }
 
@@ -248,7 +246,7 @@ impl Relays {
         if self.servers.is_empty() {
             let sentence = match self.listen {
                 Listen::Loopback => "network.listen is \"loopback\", which reaches viewers on this machine only",
-                Listen::All | Listen::Addresses(_) => "no TURN server is configured, which leads around firewalls (docs/turn.md)",
+                Listen::All(_) | Listen::Addresses(_) => "no TURN server is configured, which leads around firewalls (docs/turn.md)",
             };
             return Some(sentence.into());
         }

@@ -63,7 +63,7 @@ impl Shared {
 pub struct Sessions {
     shared: Shared,
     locals: Vec<SocketAddr>,
-    /// Where STUN servers see this device.
+    /// Where this device is seen from outside.
     reflexive: Vec<Reflexive>,
     relayed: relayed::Held,
     slots: HashMap<u64, Slot>,

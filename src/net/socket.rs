@@ -155,7 +155,7 @@ impl ReceiveBuffers {
 pub fn bind_all(listen: &Listen, port: u16) -> anyhow::Result<Vec<MediaSocket>> {
     let wanted: Vec<IpAddr> = match listen {
         Listen::Loopback => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
-        Listen::All => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+        Listen::All(_) => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
         Listen::Addresses(addresses) => addresses.clone(),
     };
     let optional_v6 = !matches!(listen, Listen::Addresses(_));

@@ -8,7 +8,7 @@
 //! ```
 
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -197,6 +197,17 @@ impl World {
         ip(&format!("-n {router} route add default via {SERVER}"));
         nft(&router, &rules(home));
         own.into()
+    }
+
+    /// Lets the router of the home `name` forward a UDP port to this address in the home.
+    pub fn forward(&self, name: &str, port: u16, to: SocketAddr) {
+        let table = format!(
+            "table ip forwarded {{\n\
+               chain in {{\n type nat hook prerouting priority -100\n iifname \"wan\" udp dport {port} dnat to {to}\n }}\n\
+             }}\n\
+             insert rule ip home through iifname \"wan\" ct status dnat accept\n"
+        );
+        nft(&self.namespace(&format!("{name}-router")), &table);
     }
 
     /// Runs `act` as if this thread were at `place`: its sockets, and the programs and threads that it starts.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use peercam::agent::Agent;
-use peercam::config::{self, BrokerUrl, CameraFormat, Config, Encoding, Listen, Source};
+use peercam::config::{self, BrokerUrl, CameraFormat, Config, Encoding, Interfaces, Listen, Source};
 use peercam::protocol::{DeviceId, Status, StreamState};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -186,7 +186,11 @@ fn config(args: &Args, addresses: &Addresses, state: &Path, mqtt: SocketAddr, pa
     config.broker.page_url = Some(page_url);
     // The page has a broker, under a path that nobody guesses; HTTP would be a second way in.
     config.http.signaling = false;
-    config.network.listen = if addresses.local_only() { Listen::Loopback } else { Listen::All };
+    config.network.listen = if addresses.local_only() {
+        Listen::Loopback
+    } else {
+        Listen::All(Interfaces::default())
+    };
     // Two demos, or a demo beside the product, do not meet.
     config.network.udp_port = 0;
     config.http.listen = Some(addresses.http);

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::OwnedFd;
 
-use super::super::interfaces::is_ours;
+use super::super::interfaces::{Own, is_ours};
 use super::super::preparation::Preparation;
 use super::prepare::{Prepared, at_once, prepare};
 use super::stream::{Stream, about_io};
 use super::{Change, RelayFigures, Server};
-use crate::config::{Listen, TurnTransport};
+use crate::config::{Interfaces, Listen, TurnTransport};
 use crate::relay::{self, Family, Input, Output, Relay, Settings, Trouble};
 use crate::session::{Relayed, WallClock};
 
@@ -352,7 +352,7 @@ impl Way {
     /// through a relay either.
     fn from(&self, server: SocketAddr) -> Result<Option<IpAddr>, String> {
         match &self.listen {
-            Listen::All => Ok(None),
+            Listen::All(interfaces) => source_of(server, interfaces),
             Listen::Loopback if server.ip().is_loopback() => Ok(None),
             Listen::Loopback => {
                 Err("`network.listen` is \"loopback\", so only a server on this machine may relay; write \"all\" to let others".into())
@@ -405,6 +405,21 @@ fn preference(transport: TurnTransport, allocations: u64) -> u16 {
                 TurnTransport::Tcp => 2,
                 TurnTransport::Tls => 1,
             }
+}
+
+/// The address of ours to speak to `server` from where the system's own choice is on an interface that carries no pictures.
+fn source_of(server: SocketAddr, interfaces: &Interfaces) -> Result<Option<IpAddr>, String> {
+    let chosen = udp(server, None).and_then(|socket| socket.local_addr());
+    // Without a way there the attempt to connect says it better.
+    let Ok(chosen) = chosen else { return Ok(None) };
+    let own = Own::of_machine();
+    if !own.is_left_out(chosen.ip(), interfaces) {
+        return Ok(None);
+    }
+    let mut others = own.reachable(interfaces);
+    let other = others.find(|ip| ip.is_ipv4() == server.is_ipv4());
+    let none = || "`network.interfaces` and `network.exclude_interfaces` leave no address to speak to it from".to_owned();
+    other.map(Some).ok_or_else(none)
 }
 
 /// A socket that hears this server only.

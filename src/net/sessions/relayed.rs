@@ -57,17 +57,27 @@ impl Sessions {
         changed
     }
 
-    /// Tells every session what became of this device's addresses as STUN servers see them; returns the keys of those that changed.
+    /// Tells every session what became of this device's addresses as they are seen from outside; returns the keys of those that changed.
     pub fn mappings_changed(&mut self, changes: &[mappings::Change], clock: &WallClock) -> Vec<u64> {
         let mut changed = Vec::new();
         for change in changes {
             let input = match change {
                 mappings::Change::Seen(reflexive) => {
+                    // A STUN server may see what the configuration tells.
+                    let known = self.reflexive.contains(reflexive);
                     self.reflexive.push(*reflexive);
+                    if known {
+                        continue;
+                    }
                     Input::ReflexiveAdded(*reflexive)
                 }
                 mappings::Change::Gone(reflexive) => {
-                    self.reflexive.retain(|known| known != reflexive);
+                    if let Some(place) = self.reflexive.iter().position(|known| known == reflexive) {
+                        self.reflexive.swap_remove(place);
+                    }
+                    if self.reflexive.contains(reflexive) {
+                        continue;
+                    }
                     Input::ReflexiveGone(*reflexive)
                 }
             };
