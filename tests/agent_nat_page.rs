@@ -79,6 +79,14 @@ impl Bench {
         assert!(seen.starts_with(path), "{seen}: {path}");
     }
 
+    /// The browser has told a name in place of each of its addresses.
+    fn tells_names_only(&mut self) {
+        let told = self.page.candidates();
+        println!("{told:?}");
+        let hidden = told.iter().all(|(address, kind)| address.ends_with(".local") && kind == "host");
+        assert!(hidden && !told.is_empty(), "{told:?}");
+    }
+
     /// Until some more pictures were shown.
     fn film(&mut self) {
         let before = self.page.frames();
@@ -137,6 +145,28 @@ fn where_both_routers_take_another_port_for_each_a_relay_carries_the_picture() {
     let home = Some(Home::behind(Nat::Symmetric));
     let mut bench = Bench::at(home, home, |coturn| coturn.config(RELAYS, PASSWORD));
     bench.plays_by("both-symmetric", "relayed");
+}
+
+/// The device hears of no address of the browser's: the browser speaks first, and shows it so.
+#[test]
+fn names_that_hide_the_browsers_addresses_need_not_be_resolved() {
+    let mut bench = Bench::at(None, None, |_| String::new());
+    bench.plays_by("hidden-addresses", "direct (UDP)");
+    bench.tells_names_only();
+}
+
+/// A relay lets those in whom the device has told it of. Of the browser it learns what the browser learns by the same relay: how it looks from
+/// outside, and its own address there.
+#[test]
+fn names_need_not_be_resolved_where_the_device_has_a_relay_only() {
+    let mut bench = Bench::at(NO_UDP, None, |coturn| coturn.config(RELAYS, PASSWORD));
+    bench.plays_by("hidden-addresses-and-a-relay", "relayed");
+    let told = bench.page.candidates();
+    println!("{told:?}");
+    assert!(
+        told.iter().any(|(address, kind)| address.ends_with(".local") && kind == "host"),
+        "{told:?}"
+    );
 }
 
 /// A company: TCP gets out, UDP does not.

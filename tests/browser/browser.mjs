@@ -107,6 +107,15 @@ export class Viewer {
     return this.page.evaluate(() => window.connections.at(-1).tookMs);
   }
 
+  /** What the newest connection tells the device of its own addresses, a line each. */
+  candidates() {
+    return this.page.evaluate(() => {
+      const lines = window.connections.at(-1).localDescription?.sdp.split('\r\n') ?? [];
+      // There is one set for each section, and all sections share one.
+      return [...new Set(lines.filter((line) => line.startsWith('a=candidate:')))];
+    });
+  }
+
   /** From now on, {@link longestGap} knows. */
   watchGaps() {
     return this.page.evaluate(() => {

@@ -75,6 +75,17 @@ impl Page {
         Duration::from_secs_f64(millis.as_f64().expect("a number") / 1_000.0)
     }
 
+    /// What the newest connection has told the device of the browser's addresses so far: the address and the type of each candidate.
+    pub fn candidates(&mut self) -> Vec<(String, String)> {
+        let lines = self.ask("candidates", &[], Duration::ZERO);
+        let lines = lines.as_array().expect("a list").iter().filter_map(Value::as_str);
+        let read = |line: &str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            Some((words.get(4)?.to_string(), words.get(7)?.to_string()))
+        };
+        lines.map(|line| read(line).expect("a candidate")).collect()
+    }
+
     /// From now on, [`longest_gap`](Self::longest_gap) knows.
     pub fn watch_gaps(&mut self) {
         self.ask("watchGaps", &[], Duration::ZERO);
