@@ -41,6 +41,17 @@ impl Bench {
 
     /// `servers` makes the configuration of STUN and TURN servers. Whoever is in no home has an address of its own.
     fn at(device_home: Option<Home>, viewer_home: Option<Home>, servers: impl Fn(&Coturn) -> String) -> Self {
+        Self::with("network.listen = \"all\"", "", device_home, viewer_home, servers)
+    }
+
+    /// With these lines in the device's configuration, and with this rule of a firewall for what comes to the viewer.
+    fn with(
+        more: &'static str,
+        firewall: &str,
+        device_home: Option<Home>,
+        viewer_home: Option<Home>,
+        servers: impl Fn(&Coturn) -> String,
+    ) -> Self {
         let mut world = World::new();
         for (place, home) in [("device", device_home), ("viewer", viewer_home)] {
             match home {
@@ -48,10 +59,11 @@ impl Bench {
                 None => world.public(place),
             };
         }
+        world.close("viewer", firewall);
         let (broker, coturn) = world.inside("internet", || (Broker::on(SERVER), Coturn::on(SERVER)));
         let mut device = Device::with(Settings {
             broker: broker.url(),
-            more: "network.listen = \"all\"",
+            more,
             ..Settings::default()
         });
         device.configure(&format!("{}{}", device.config(), servers(&coturn)));
@@ -167,6 +179,27 @@ fn names_need_not_be_resolved_where_the_device_has_a_relay_only() {
         told.iter().any(|(address, kind)| address.ends_with(".local") && kind == "host"),
         "{told:?}"
     );
+}
+
+const TCP: &str = "network.listen = \"all\"\nnetwork.tcp_port = 8555";
+
+#[test]
+fn without_udp_and_without_a_relay_the_browser_connects_by_tcp() {
+    let mut bench = Bench::with(TCP, "iifname \"net\" meta l4proto udp drop", None, None, |_| String::new());
+    bench.plays_by("tcp", "direct (TCP)");
+    let before = bench.page.frames();
+    // What has to be taken away and put together again in large pieces, and what comes when there is room.
+    bench.world.narrow("viewer", "2mbit");
+    bench.film();
+    bench.world.widen("viewer");
+    bench.film();
+    assert!(bench.page.frames() >= before + 2 * FILM);
+    assert!(bench.page.try_rpc("system.info").is_some(), "commands get through too");
+}
+
+#[test]
+fn where_udp_works_no_picture_goes_by_tcp() {
+    Bench::with(TCP, "", None, None, |_| String::new()).plays_by("udp-beside-tcp", "direct (UDP)");
 }
 
 /// A company: TCP gets out, UDP does not.

@@ -21,7 +21,7 @@ use peercam::media::{Bitrate, MediaTime, Quality, RawFrame, StreamFormat, rtp};
 use peercam::protocol::{
     Candidates, Close, DeviceId, Hello, MAX_MESSAGE_BYTES, Message, Offer, PeerId, Playout, Role, Status, Topics, params,
 };
-use peercam::session::{Input, Outbox, Session, Setup, WallClock};
+use peercam::session::{Input, Outbox, Session, Setup, Transport, WallClock};
 use str0m::config::DtlsCert;
 
 pub use files::{identity, is_kept, start, url};
@@ -245,6 +245,7 @@ pub fn datagram(bytes: &[u8]) {
         rest = after;
         now += Duration::from_millis(1);
         let input = Input::Datagram {
+            transport: Transport::Udp,
             source: SocketAddr::from(([192, 0, 2, 20], 4_000)),
             destination: DEVICE,
             bytes,
@@ -289,6 +290,7 @@ fn accept_as(certificate: &DtlsCert, sdp: &str, now: Instant) -> Result<(Session
         reflexive: &[],
         relayed: &[],
         locals: &[DEVICE],
+        tcp_port: None,
     };
     Session::accept(setup, sdp, now).map_err(|error| error.message)
 }

@@ -56,6 +56,13 @@ fn describe(config: &Config) -> String {
         }
     };
     lines.push(("media", listen));
+    if let Some(port) = network.tcp_port {
+        let ports = match network.threads.get() {
+            1 => format!("TCP port {port}"),
+            threads => format!("TCP ports {port} to {}", u32::from(port.get()) + threads - 1),
+        };
+        lines.push(("without UDP", format!("{ports}, where a viewer's network lets no UDP through")));
+    }
     if !network.advertise.is_empty() {
         let outside = network
             .advertise

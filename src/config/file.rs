@@ -85,6 +85,7 @@ pub(super) struct NetworkTable {
     pub interfaces: Patterns,
     pub exclude_interfaces: Patterns,
     pub udp_port: Option<Whole<0, 65_535>>,
+    pub tcp_port: Option<Spanned<Whole<1, 65_535>>>,
     pub threads: Option<Spanned<Whole<1, 16>>>,
     pub advertise: Option<Spanned<Vec<Text<Advertised>>>>,
     pub transport_policy: Option<Spanned<Text<TransportPolicy>>>,

@@ -17,7 +17,7 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -216,6 +216,8 @@ pub struct Network {
     pub listen: Listen,
     /// The UDP port for viewers, the first of as many as there are `threads`; 0 lets the system choose.
     pub udp_port: u16,
+    /// The TCP port where viewers may connect, the first of as many; `None`: nowhere.
+    pub tcp_port: Option<NonZeroU16>,
     /// Threads among which viewers are shared out.
     pub threads: NonZeroU32,
     /// Whether the page may use direct paths or only a TURN relay.

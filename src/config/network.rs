@@ -1,6 +1,6 @@
 //! `[network]`: which addresses carry pictures, by which port, and the servers that help.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::ops::Range;
 
 use toml::Spanned;
@@ -8,7 +8,7 @@ use toml::Spanned;
 use super::error::{Fault, line_of};
 use super::file::{IceServerTable, NetworkTable, Patterns};
 use super::resolve::{Resolver, header, number};
-use super::value::Text;
+use super::value::{Text, Whole};
 use super::{Advertised, IceServer, Interfaces, Listen, Network, TransportPolicy};
 
 /// Fixed, so that one rule in a firewall serves it; next to RTSP's 8554, which cameras already use.
@@ -58,15 +58,38 @@ impl Resolver<'_> {
             let sentence = format!("each thread has a UDP port of its own, and there are not {threads} from {udp_port} on");
             return Err(Fault::new(written.span(), sentence));
         }
+        let tcp_port = self.tcp_port(table.tcp_port, threads, transport_policy)?;
         let advertise = self.advertise(table.advertise, (udp_port, threads), &listen, transport_policy)?;
         Ok(Network {
             listen,
             udp_port,
+            tcp_port,
             threads,
             transport_policy,
             advertise,
             ice_servers,
         })
+    }
+
+    fn tcp_port(
+        &mut self,
+        written: Option<Spanned<Whole<1, 65_535>>>,
+        threads: NonZeroU32,
+        policy: TransportPolicy,
+    ) -> Result<Option<NonZeroU16>, Fault> {
+        let Some(written) = written else { return Ok(None) };
+        let port = written.get_ref().get();
+        if port + threads.get() > 65_536 {
+            let sentence = format!("each thread has a TCP port of its own, and there are not {threads} from {port} on");
+            return Err(Fault::new(written.span(), sentence));
+        }
+        if policy == TransportPolicy::Relay {
+            let line = line_of(written.span().start, self.text);
+            self.warnings.push(format!(
+                "line {line}: network.tcp_port is not used, because network.transport_policy is \"relay\""
+            ));
+        }
+        Ok(u16::try_from(port).ok().and_then(NonZeroU16::new))
     }
 
     /// `ports`: the UDP ports inside, the first and how many.

@@ -347,6 +347,8 @@ const MISTAKES: &[(&str, usize, usize, &str)] = &[
     ("[network]\nudp_port = 70000\n", 2, 12, "from 0 to 65535"),
     ("[network]\nudp_port = 65534\nthreads = 3\n", 3, 11, "there are not 3 from 65534 on"),
     ("network.threads = 17\n", 1, 19, "from 1 to 16"),
+    ("[network]\ntcp_port = 65535\nthreads = 2\n", 2, 12, "there are not 2 from 65535 on"),
+    ("network.tcp_port = 0\n", 1, 20, "from 1 to 65535"),
     ("network.interfaces = []\n", 1, 22, "the list is empty"),
     ("network.interfaces = \"eth0\"\n", 1, 22, "a list in square brackets"),
     ("network.exclude_interfaces = [\"wg 0\"]\n", 1, 31, "is no interface's name; write"),

@@ -279,6 +279,21 @@ impl Snapshot {
             count(|driver| driver.traffic.receive_calls),
         )?;
         page.counter(
+            "peercam_tcp_connections",
+            "Connections of viewers by TCP.",
+            count(|driver| driver.traffic.ice_tcp.accepted),
+        )?;
+        page.counter(
+            "peercam_tcp_connections_refused",
+            "Of those, closed by this device: nobody proved to be a viewer, or there were too many.",
+            count(|driver| driver.traffic.ice_tcp.refused),
+        )?;
+        page.counter(
+            "peercam_tcp_datagrams_dropped",
+            "Datagrams that found no TCP connection, or no room in its queue.",
+            count(|driver| driver.traffic.ice_tcp.dropped),
+        )?;
+        page.counter(
             "peercam_datagrams_unclaimed",
             "Datagrams that belonged to no session.",
             count(|driver| driver.counted.unclaimed),

@@ -150,7 +150,7 @@ mod tests {
     use super::super::socket::bind_all;
     use super::*;
     use crate::config::{Interfaces, Listen};
-    use crate::session::Route;
+    use crate::session::{Route, Transport};
 
     fn received(receiver: &UdpSocket) -> Vec<usize> {
         receiver.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
@@ -166,10 +166,24 @@ mod tests {
         let (source, to) = (sockets[0].local(), receiver.local_addr().expect("bound"));
         let mut datagrams = Datagrams::default();
         for size in [60, 1_000, 1_000, 1_000, 700, 1_000] {
-            datagrams.push(Route { source, destination: to }, &vec![7; size]);
+            datagrams.push(
+                Route {
+                    transport: Transport::Udp,
+                    source,
+                    destination: to,
+                },
+                &vec![7; size],
+            );
         }
         let destination = other.local_addr().expect("bound");
-        datagrams.push(Route { source, destination }, &[1; 1_000]);
+        datagrams.push(
+            Route {
+                transport: Transport::Udp,
+                source,
+                destination,
+            },
+            &[1; 1_000],
+        );
         let mut sent = Sent::default();
         Batch::new(segmentation).send_others(&sockets, &datagrams, &mut sent, |_| false);
         (received(&receiver), sent)
@@ -207,7 +221,14 @@ mod tests {
     fn send_two(batch: &mut Batch, sockets: &[MediaSocket], source: SocketAddr, destination: SocketAddr) -> Sent {
         let mut datagrams = Datagrams::default();
         for _ in 0..2 {
-            datagrams.push(Route { source, destination }, &[7; 1_000]);
+            datagrams.push(
+                Route {
+                    transport: Transport::Udp,
+                    source,
+                    destination,
+                },
+                &[7; 1_000],
+            );
         }
         let mut sent = Sent::default();
         batch.send_others(sockets, &datagrams, &mut sent, |_| false);
@@ -258,6 +279,7 @@ mod tests {
         let sockets = bind_all(&Listen::Loopback, 0).expect("sockets");
         let mut datagrams = Datagrams::default();
         let route = Route {
+            transport: Transport::Udp,
             source: sockets[0].local(),
             destination: "192.0.2.1:9".parse().expect("an address"),
         };

@@ -17,13 +17,14 @@ use super::batch::{Batch, send_to};
 use super::figures::{Figures, Traffic};
 use super::forwards::Forwards;
 use super::handle::{Command, DriverHandle, Order, Orders, queue, wake};
+use super::ice_tcp::IceTcp;
 use super::interfaces::{Watch, local_addresses, tell_left_out};
 use super::mappings::Mappings;
 use super::relays::{Relays, Server};
 use super::sessions::{Sessions, Shared};
 use super::socket::{Datagram, MediaSocket, ReceiveBuffers};
 use crate::config::{Advertised, IceServer, Listen, TransportPolicy};
-use crate::session::WallClock;
+use crate::session::{Transport, WallClock};
 
 /// Timers are run this much ahead: the pacer asks for its next packet a microsecond after the last, and a picture has to
 /// leave in one call.
@@ -55,6 +56,14 @@ const ORDERS_A_TURN: usize = 8;
 /// A driver that is busy for more than this share of its time has viewers waiting for each other.
 const BUSY: f64 = 0.9;
 
+/// The sockets of a driver.
+pub struct Sockets {
+    pub udp: Vec<MediaSocket>,
+    pub tcp: IceTcp,
+    /// Where viewers may connect by TCP.
+    pub tcp_port: Option<u16>,
+}
+
 /// What a driver does with STUN and TURN servers.
 #[derive(Clone)]
 pub struct Relaying {
@@ -72,10 +81,15 @@ pub struct Relaying {
 /// The system gives no thread.
 pub fn spawn(
     index: usize,
-    sockets: Vec<MediaSocket>,
+    sockets: Sockets,
     shared: Shared,
     relaying: Relaying,
 ) -> anyhow::Result<(DriverHandle, std::thread::JoinHandle<()>)> {
+    let Sockets {
+        udp: sockets,
+        tcp: ice_tcp,
+        tcp_port,
+    } = sockets;
     let event = Arc::new(rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).context("creating an eventfd")?);
     let viewers = Arc::new(AtomicU32::new(0));
     let pictures = Arc::new(AtomicBool::new(false));
@@ -115,10 +129,11 @@ pub fn spawn(
         buffers: ReceiveBuffers::new(&sockets),
         batch: Batch::new(true),
         traffic: Traffic::default(),
-        sessions: Sessions::new(shared, locals, viewers),
+        sessions: Sessions::new(shared, locals, tcp_port, viewers),
         timers: BTreeSet::new(),
         watch: Watch::start(),
         sockets,
+        ice_tcp,
         event,
         pictures,
         orders,
@@ -159,6 +174,7 @@ fn processor_time() -> Duration {
 
 struct Driver {
     sockets: Vec<MediaSocket>,
+    ice_tcp: IceTcp,
     buffers: ReceiveBuffers,
     batch: Batch,
     traffic: Traffic,
@@ -249,6 +265,7 @@ impl Driver {
                 }
             }
         }
+        changed.extend(self.ice_tcp.turn(&mut self.sessions, &self.clock));
         self.transmit();
         self.receive_at = self.clock.instant + self.sessions.rest(REST_PER_VIEWER).min(MAX_REST);
     }
@@ -262,6 +279,7 @@ impl Driver {
         }
         self.relays.turn(clock, |source, destination, bytes| {
             let datagram = Datagram {
+                transport: Transport::Udp,
                 source,
                 destination,
                 bytes,
@@ -276,7 +294,8 @@ impl Driver {
         if self.relays.have_emptied() {
             changed.extend(sessions.watching());
         }
-        sessions.hold_back(self.relays.full());
+        changed.extend(self.ice_tcp.emptied());
+        sessions.hold_back(self.relays.full(), self.ice_tcp.full());
     }
 
     /// Lets the STUN servers have their turn.
@@ -327,6 +346,7 @@ impl Driver {
                     let figures = Figures {
                         traffic: Traffic {
                             busy: processor_time(),
+                            ice_tcp: self.ice_tcp.figures,
                             ..self.traffic
                         },
                         relays: self.relays.figures(),
@@ -398,8 +418,11 @@ impl Driver {
 
     fn transmit(&mut self) {
         let datagrams = self.sessions.datagrams();
-        let (relays, clock) = (&mut self.relays, &self.clock);
+        let (relays, ice_tcp, clock) = (&mut self.relays, &mut self.ice_tcp, &self.clock);
         self.batch.send_others(&self.sockets, datagrams, &mut self.traffic.sent, |run| {
+            if ice_tcp.take(run) {
+                return true;
+            }
             let relayed = relays.is_relayed(run.route.source);
             if relayed {
                 for datagram in run.bytes.chunks(run.segment.max(1)) {
@@ -409,6 +432,7 @@ impl Driver {
             relayed
         });
         datagrams.clear();
+        self.ice_tcp.flush();
         if self.sessions.has_pictures() {
             self.sessions.sent(read_clock().instant);
         }
@@ -436,7 +460,8 @@ impl Driver {
         let rested = resting.then_some(self.receive_at);
         let relays = self.relays.deadline(now);
         let mappings = self.mappings.deadline(now);
-        let next = [timer, rested, relays, mappings]
+        let ice_tcp = self.ice_tcp.deadline(now);
+        let next = [timer, rested, relays, mappings, ice_tcp]
             .into_iter()
             .flatten()
             .fold(self.look.at, Instant::min);
@@ -449,6 +474,7 @@ impl Driver {
         let mut fds: Vec<PollFd<'_>> = sockets.iter().map(|socket| PollFd::new(socket.inner(), PollFlags::IN)).collect();
         if !resting {
             fds.extend(self.relays.poll_fds());
+            fds.extend(self.ice_tcp.poll_fds(now));
         }
         fds.push(PollFd::new(&*self.event, PollFlags::IN));
         let watched = self.watch.as_ref().map(|watch| {

@@ -10,12 +10,13 @@ use std::thread::JoinHandle;
 use str0m::config::DtlsCert;
 use tokio::sync::{mpsc, oneshot};
 
-use super::driver::{self, Relaying};
+use super::driver::{self, Relaying, Sockets};
 use super::figures::Figures;
 use super::handle::{Command, DriverHandle, Notice, Order};
+use super::ice_tcp::IceTcp;
 use super::sessions::{MAX_UNHEARD, Offered, Seats, Shared};
 use super::socket::bind_all;
-use crate::config::Network;
+use crate::config::{Network, TransportPolicy};
 use crate::media::Bitrate;
 use crate::protocol::{ErrorCode, PeerId, RpcError};
 
@@ -52,7 +53,8 @@ pub fn spawn(context: Context) -> anyhow::Result<(Drivers, Vec<JoinHandle<()>>)>
     });
     let sockets = ports
         .take(count)
-        .map(|port| bind_all(&network.listen, port))
+        .zip(0..)
+        .map(|(port, index)| bind(network, port, index))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let shared = Shared {
         certificate: context.certificate,
@@ -81,6 +83,19 @@ pub fn spawn(context: Context) -> anyhow::Result<(Drivers, Vec<JoinHandle<()>>)>
         }
     }
     Ok((Drivers::new(handles), threads))
+}
+
+/// The sockets of driver number `index`, whose UDP port is this one.
+fn bind(network: &Network, port: u16, index: u16) -> anyhow::Result<Sockets> {
+    let udp = bind_all(&network.listen, port)?;
+    // Where all has to go through a relay, nobody is told of another way.
+    let first = network.tcp_port.filter(|_| network.transport_policy == TransportPolicy::All);
+    let tcp_port = first.and_then(|first| first.get().checked_add(index));
+    Ok(Sockets {
+        tcp: IceTcp::bind(&udp, tcp_port)?,
+        udp,
+        tcp_port,
+    })
 }
 
 impl Drivers {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::batch::Sent;
+use super::ice_tcp::IceTcpFigures;
 use super::latency::Latency;
 use super::relays::RelayFigures;
 use crate::session::{Counts, Ending};
@@ -89,6 +90,7 @@ pub struct Traffic {
     pub sent: Sent,
     /// System calls that received at least one datagram.
     pub receive_calls: u64,
+    pub ice_tcp: IceTcpFigures,
     /// Processor time of the threads.
     pub busy: Duration,
 }
@@ -98,12 +100,14 @@ impl Traffic {
         let Self {
             sent: Sent { datagrams, calls, dropped },
             receive_calls,
+            ice_tcp,
             busy,
         } = other;
         self.sent.datagrams += datagrams;
         self.sent.calls += calls;
         self.sent.dropped += dropped;
         self.receive_calls += receive_calls;
+        self.ice_tcp.add(ice_tcp);
         self.busy += *busy;
     }
 }

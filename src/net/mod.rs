@@ -6,6 +6,7 @@ mod drivers;
 mod figures;
 mod forwards;
 mod handle;
+mod ice_tcp;
 mod interfaces;
 mod latency;
 mod mappings;
@@ -13,6 +14,7 @@ mod preparation;
 mod relays;
 mod sessions;
 mod socket;
+mod stream;
 
 pub use batch::Sent;
 pub use drivers::{Context, Drivers, spawn};

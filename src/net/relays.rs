@@ -4,7 +4,6 @@
 //! for a while. No server is ever waited for.
 
 mod prepare;
-mod stream;
 mod way;
 
 use std::collections::VecDeque;

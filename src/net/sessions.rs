@@ -29,7 +29,7 @@ use super::socket::Datagram;
 use crate::hub::{Hub, Next, Stream};
 use crate::media::{Bitrate, Quality};
 use crate::protocol::{Candidates, Close, ErrorCode, Message, PeerId, Reply, RpcError};
-use crate::session::{Datagrams, Ending, Event, Input, Outbox, Reflexive, Session, WallClock};
+use crate::session::{Datagrams, Ending, Event, Input, Outbox, Reflexive, Session, Transport, WallClock};
 
 /// Addresses remembered for one viewer: a phone has a few, a liar has many.
 const MAX_ADDRESSES: usize = 64;
@@ -39,6 +39,9 @@ const MAX_STEPS: usize = 4_096;
 
 /// Messages of viewers that may be among the notices that wait, so that the driver's own find room beside them: each can have 64 KiB.
 const MAX_MESSAGES_WAITING: usize = 32;
+
+/// Where a viewer is: an address may be one viewer's by UDP and another's by TCP.
+type Remote = (Transport, SocketAddr);
 
 /// What all drivers of an agent share.
 #[derive(Clone)]
@@ -63,11 +66,13 @@ impl Shared {
 pub struct Sessions {
     shared: Shared,
     locals: Vec<SocketAddr>,
+    /// Where viewers may connect by TCP.
+    tcp_port: Option<u16>,
     /// Where this device is seen from outside.
     reflexive: Vec<Reflexive>,
     relayed: relayed::Held,
     slots: HashMap<u64, Slot>,
-    by_address: HashMap<SocketAddr, u64>,
+    by_address: HashMap<Remote, u64>,
     by_ufrag: HashMap<String, u64>,
     next_key: u64,
     outbox: Outbox,
@@ -89,13 +94,13 @@ struct Slot {
     /// The best one that its path carries.
     carried: Quality,
     watch: Option<Watch>,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Remote>,
     ufrags: Vec<String>,
     scheduled: Option<Instant>,
 }
 
 impl Sessions {
-    pub fn new(shared: Shared, locals: Vec<SocketAddr>, viewers: Arc<AtomicU32>) -> Self {
+    pub fn new(shared: Shared, locals: Vec<SocketAddr>, tcp_port: Option<u16>, viewers: Arc<AtomicU32>) -> Self {
         let figures = Figures {
             latencies: vec![Latency::default(); shared.rungs().count()],
             ..Figures::default()
@@ -103,6 +108,7 @@ impl Sessions {
         Self {
             shared,
             locals,
+            tcp_port,
             reflexive: Vec::new(),
             relayed: relayed::Held::default(),
             slots: HashMap::new(),
@@ -176,25 +182,37 @@ impl Sessions {
             let (local, _) = message.split_username()?;
             self.by_ufrag.get(local).copied()
         });
-        let key = named.or_else(|| self.by_address.get(&datagram.source).copied())?;
+        let from = (datagram.transport, datagram.source);
+        let key = named.or_else(|| self.owner(from))?;
         let slot = self.slots.get_mut(&key)?;
         // Each new address is one more candidate to the session, and one more check.
-        if slot.addresses.len() >= MAX_ADDRESSES && self.by_address.get(&datagram.source) != Some(&key) {
+        if slot.addresses.len() >= MAX_ADDRESSES && self.by_address.get(&from) != Some(&key) {
             self.figures.counted.addresses_refused += 1;
             return None;
         }
         let input = Input::Datagram {
+            transport: datagram.transport,
             source: datagram.source,
             destination: datagram.destination,
             bytes: datagram.bytes,
         };
         let accepted = slot.session.handle(input, datagram.arrived, clock, &mut self.outbox);
         if accepted && named.is_some() {
-            self.remember_address(key, datagram.source);
+            self.remember_address(key, from);
             self.heard(key, clock);
         }
         self.settle(key, clock);
         Some((key, accepted))
+    }
+
+    /// Whose datagrams come from there, if one is.
+    pub fn owner(&self, remote: Remote) -> Option<u64> {
+        self.by_address.get(&remote).copied()
+    }
+
+    /// Whether this session goes on.
+    pub fn goes_on(&self, key: u64) -> bool {
+        self.slots.contains_key(&key)
     }
 
     /// Carries a command out; returns the keys of the sessions that changed.
@@ -277,7 +295,7 @@ impl Sessions {
             if at <= now + ahead {
                 slot.session.handle(Input::Timeout, at.max(now), clock, &mut self.outbox);
             } else if slot.session.is_ready(now)
-                && !self.relayed.holds_back(slot.session.source())
+                && !self.relayed.holds_back(slot.session.path())
                 && let Some(watch) = &mut slot.watch
             {
                 let before = watch.hub().quality();
@@ -394,7 +412,7 @@ impl Sessions {
         });
     }
 
-    fn remember_address(&mut self, key: u64, address: SocketAddr) {
+    fn remember_address(&mut self, key: u64, address: Remote) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
         if self.by_address.get(&address) == Some(&key) {
             return;
@@ -413,11 +431,11 @@ impl Sessions {
 
     /// Deals with what a session has said: its events, and the addresses it now speaks to.
     fn settle(&mut self, key: u64, clock: &WallClock) {
-        let spoken_to: Vec<SocketAddr> = self
+        let spoken_to: Vec<Remote> = self
             .outbox
             .datagrams
             .new_routes()
-            .map(|route| route.destination)
+            .map(|route| (route.transport, route.destination))
             .filter(|destination| !self.by_address.contains_key(destination))
             .collect();
         for address in spoken_to {

@@ -8,7 +8,7 @@ use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::Listen;
-use crate::session::WallClock;
+use crate::session::{Transport, WallClock};
 
 /// A key frame of 100 viewers leaves in one go; the kernel may grant less.
 const SEND_BUFFER_BYTES: usize = 4 * 1024 * 1024;
@@ -31,6 +31,7 @@ pub struct MediaSocket {
 
 /// One datagram as it came.
 pub struct Datagram<'a> {
+    pub transport: Transport,
     pub source: SocketAddr,
     pub destination: SocketAddr,
     pub bytes: &'a [u8],
@@ -44,10 +45,8 @@ impl MediaSocket {
         let socket = Socket::new(Domain::for_address((ip, port).into()), Type::DGRAM, Some(Protocol::UDP))?;
         if ip.is_ipv6() {
             socket.set_only_v6(true)?;
-            let _ = socket.set_tclass_v6(TRAFFIC_CLASS);
-        } else {
-            let _ = socket.set_tos_v4(TRAFFIC_CLASS);
         }
+        set_traffic_class(&socket, ip);
         let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
         let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
         socket.bind(&SocketAddr::new(ip, port).into())?;
@@ -109,6 +108,7 @@ impl MediaSocket {
             let arrived = arrival(meta, clock);
             for bytes in slice[..meta.len].chunks(meta.stride.max(1)) {
                 each(Datagram {
+                    transport: Transport::Udp,
                     source: meta.addr,
                     destination,
                     bytes,
@@ -118,6 +118,14 @@ impl MediaSocket {
         }
         Ok(count)
     }
+}
+
+/// Marks what leaves by a socket of this address's family as live video.
+pub fn set_traffic_class(socket: &Socket, ip: IpAddr) {
+    let _ = match ip {
+        IpAddr::V4(_) => socket.set_tos_v4(TRAFFIC_CLASS),
+        IpAddr::V6(_) => socket.set_tclass_v6(TRAFFIC_CLASS),
+    };
 }
 
 /// The kernel's stamp on the monotonic clock; now where it has none.

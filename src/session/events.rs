@@ -31,6 +31,7 @@ impl Session {
                 }
                 Ok(str0m::Output::Transmit(transmit)) => {
                     let route = Route {
+                        transport: transmit.proto.into(),
                         source: transmit.source,
                         destination: transmit.destination,
                     };

@@ -20,14 +20,14 @@ use std::time::{Duration, Instant};
 use str0m::Rtc;
 use str0m::channel::ChannelId;
 use str0m::media::{Mid, Pt};
-use str0m::net::{Protocol, Receive};
+use str0m::net::Receive;
 
 use self::ladder::Ladder;
 use crate::media::{Bitrate, MediaTime, Quality, StreamFormat};
 use crate::protocol::{ErrorCode, Message, PeerId, Playout, Role, RpcError};
 
 pub use figures::{Counts, Ending, SessionFigures};
-pub use outbox::{Datagrams, Outbox, Route, Run};
+pub use outbox::{Datagrams, Outbox, Route, Run, Transport};
 pub use seam::{Event, Input, Reflexive, Relayed, Setup, WallClock};
 
 /// A viewer that has not connected by then never will: browsers give up after about as long.
@@ -88,8 +88,10 @@ pub struct Session {
     newest_host: u16,
     /// How many of our addresses outside this network it was told of.
     outside: usize,
-    /// From which of our addresses the newest picture left.
-    source: Option<SocketAddr>,
+    /// The way that the newest picture went.
+    path: Option<Route>,
+    /// Where viewers may connect by TCP.
+    tcp_port: Option<u16>,
     /// That address is gone or the viewer has given the way up, and with it what was on it; no other way has been found yet.
     cut: bool,
     dropped: u64,
@@ -155,7 +157,8 @@ impl Session {
             candidates,
             newest_host: rtc::FIRST_HOST,
             outside: setup.reflexive.len() + setup.relayed.len(),
-            source: None,
+            path: None,
+            tcp_port: setup.tcp_port,
             cut: false,
             dropped: 0,
             dropped_before: 0,
@@ -225,10 +228,10 @@ impl Session {
         self.connected
     }
 
-    /// From which of our addresses pictures leave, once they do.
+    /// The way that pictures go, once they do.
     #[must_use]
-    pub fn source(&self) -> Option<SocketAddr> {
-        self.source
+    pub fn path(&self) -> Option<Route> {
+        self.path
     }
 
     /// Whether it is over and can be forgotten.
@@ -323,10 +326,11 @@ impl Session {
         self.now = self.now.max(now);
         let done = match input {
             Input::Datagram {
+                transport,
                 source,
                 destination,
                 bytes,
-            } => match self.datagram(source, destination, bytes, outbox) {
+            } => match self.datagram(transport, source, destination, bytes, outbox) {
                 Ok(true) => Ok(()),
                 Ok(false) => return false,
                 Err(reason) => Err((Ending::Failed, reason)),
@@ -349,7 +353,7 @@ impl Session {
             Input::AddressesAdded(addresses) => {
                 let hosts = addresses.iter().map(|address| {
                     self.newest_host = self.newest_host.saturating_add(1);
-                    rtc::host(*address, self.newest_host)
+                    rtc::hosts(*address, self.tcp_port, self.newest_host)
                 });
                 let hosts: Vec<_> = hosts.flatten().collect();
                 self.add_locals(hosts, outbox);
@@ -357,8 +361,10 @@ impl Session {
             }
             Input::AddressesGone(addresses) => {
                 for address in addresses {
-                    self.cut |= self.source == Some(*address);
-                    self.remove_local(rtc::host(*address, 0));
+                    for host in rtc::hosts(*address, self.tcp_port, 0) {
+                        self.cut |= self.path.is_some_and(|path| path.begin() == (host.proto().into(), host.addr()));
+                        self.remove_local(Some(host));
+                    }
                 }
                 Ok(())
             }
@@ -376,7 +382,7 @@ impl Session {
                 Ok(())
             }
             Input::RelayedGone(relayed) => {
-                self.cut |= self.source == Some(relayed.address);
+                self.cut |= self.path.is_some_and(|path| path.source == relayed.address);
                 self.remove_local(rtc::relayed(relayed));
                 Ok(())
             }
@@ -418,9 +424,16 @@ impl Session {
         }
     }
 
-    fn datagram(&mut self, source: SocketAddr, destination: SocketAddr, bytes: &[u8], outbox: &mut Outbox) -> Result<bool, String> {
+    fn datagram(
+        &mut self,
+        transport: Transport,
+        source: SocketAddr,
+        destination: SocketAddr,
+        bytes: &[u8],
+        outbox: &mut Outbox,
+    ) -> Result<bool, String> {
         // What is no WebRTC packet came to the wrong address; it says nothing about this session.
-        let Ok(receive) = Receive::new(Protocol::Udp, source, destination, bytes) else {
+        let Ok(receive) = Receive::new(transport.into(), source, destination, bytes) else {
             return Ok(false);
         };
         let input = str0m::Input::Receive(self.now, receive);
@@ -434,7 +447,12 @@ impl Session {
             .handle_input(input)
             .map_err(|error| format!("the viewer sent what WebRTC forbids: {error}"))?;
         if bytes.starts_with(&BINDING_SUCCESS) {
-            self.answered(source, destination, outbox);
+            let back = Route {
+                transport,
+                source: destination,
+                destination: source,
+            };
+            self.answered(back, outbox);
         }
         // It may have asked for packets again; the stack itself would look for that only when its pacer's time comes.
         if outgoing::is_rtcp(bytes) && !self.narrow {
@@ -469,20 +487,20 @@ impl Session {
         }
     }
 
-    /// A check of ours was answered by `viewer`: from `own` a way leads there.
-    fn answered(&mut self, viewer: SocketAddr, own: SocketAddr, outbox: &mut Outbox) {
+    /// A check of ours was answered: this way leads to the viewer.
+    fn answered(&mut self, way: Route, outbox: &mut Outbox) {
         if std::mem::take(&mut self.cut) {
             // The viewer takes seconds to notice that the way that it has chosen is gone, and to choose another one.
             self.rtc.direct_api().send_by(str0m::SendAddr {
-                proto: Protocol::Udp,
-                source: own,
-                destination: viewer,
+                proto: way.transport.into(),
+                source: way.source,
+                destination: way.destination,
             });
-            self.source = Some(own);
+            self.path = Some(way);
             outbox.events.push(Event::KeyFrameWanted);
         }
         // However many seconds that takes: the way that pictures go is not lost.
-        if self.source == Some(own)
+        if self.path.is_some_and(|path| path.begin() == way.begin())
             && let Some((until, Ending::PathLost, _)) = &mut self.give_up
         {
             *until = self.now + events::LOST_TIME;

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use str0m::net::Protocol;
+
 use super::Event;
 
 /// What a session wants done.
@@ -31,11 +33,46 @@ struct Entry {
     length: usize,
 }
 
+/// What carries datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    Udp,
+    /// A stream that the viewer has opened, with the length before each datagram (RFC 4571).
+    Tcp,
+}
+
+impl From<Protocol> for Transport {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp | Protocol::SslTcp | Protocol::Tls => Self::Tcp,
+            Protocol::Udp => Self::Udp,
+        }
+    }
+}
+
+impl From<Transport> for Protocol {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Tcp => Self::Tcp,
+            Transport::Udp => Self::Udp,
+        }
+    }
+}
+
 /// From which of our addresses to which of the viewer's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
+    pub transport: Transport,
     pub source: SocketAddr,
     pub destination: SocketAddr,
+}
+
+impl Route {
+    /// Where it begins: at us.
+    #[must_use]
+    pub fn begin(&self) -> (Transport, SocketAddr) {
+        (self.transport, self.source)
+    }
 }
 
 /// Neighbouring datagrams that one call to the kernel can send: equal in size, but the last, which may be smaller.
@@ -148,6 +185,7 @@ mod tests {
 
     fn route(port: u16) -> Route {
         Route {
+            transport: Transport::Udp,
             source: "192.0.2.1:5000".parse().expect("an address"),
             destination: SocketAddr::new("192.0.2.2".parse().expect("an address"), port),
         }

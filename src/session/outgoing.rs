@@ -65,13 +65,16 @@ impl Session {
         let mut api = self.rtc.direct_api();
         outbox.datagrams.append(|bytes, lengths| {
             let path = api.send_rtp_now(self.now, mid, None, picture, bytes, lengths)?;
-            if self.source.replace(path.source) != Some(path.source) && std::mem::take(&mut self.cut) {
-                outbox.events.push(Event::KeyFrameWanted);
-            }
-            Some(Route {
+            let route = Route {
+                transport: path.proto.into(),
                 source: path.source,
                 destination: path.destination,
-            })
+            };
+            let before = self.path.replace(route);
+            if before.is_none_or(|before| before.begin() != route.begin()) && std::mem::take(&mut self.cut) {
+                outbox.events.push(Event::KeyFrameWanted);
+            }
+            Some(route)
         });
     }
 

@@ -82,7 +82,7 @@ impl Setup<'_> {
             FIRST_HOST.saturating_sub(2 * before as u16 + u16::from(address.is_ipv4()))
         });
         let hosts = self.locals.iter().copied().zip(preferences);
-        let hosts = hosts.filter_map(|(address, preference)| host(address, preference));
+        let hosts = hosts.flat_map(|(address, preference)| self::hosts(address, self.tcp_port, preference));
         let reflexive = self.reflexive.iter().copied().filter_map(reflexive);
         let relayed = self.relayed.iter().copied().filter_map(relayed);
         hosts.chain(reflexive).chain(relayed).collect()
@@ -93,9 +93,15 @@ impl Setup<'_> {
 /// browsers check no way that they would not prefer to the one that they use, until they notice, after 2.5 s, that nothing comes over that.
 pub const FIRST_HOST: u16 = 1 << 15;
 
-/// The candidate for an address of this device itself.
-pub fn host(address: SocketAddr, preference: u16) -> Option<Candidate> {
-    from_text("host", 126, preference, address, "")
+/// The candidates for an address of this device itself: by UDP, and where viewers may connect to a port by TCP.
+pub fn hosts(address: SocketAddr, tcp_port: Option<u16>, preference: u16) -> impl Iterator<Item = Candidate> {
+    let passive = tcp_port.and_then(|port| {
+        let address = SocketAddr::new(address.ip(), port);
+        // Below every way by UDP that is no relay's; for one that waits to be connected to, 4 stands in front of 13 bits (RFC 6544, 4.2).
+        let among_ours = preference.saturating_sub(FIRST_HOST - (1 << 12)).min((1 << 13) - 1);
+        from_text("host", "tcp", 90, (4 << 13) | among_ours, address, " tcptype passive")
+    });
+    from_text("host", "udp", 126, preference, address, "").into_iter().chain(passive)
 }
 
 /// The candidate for an address that a STUN server sees. Its base is not told to viewers.
@@ -112,14 +118,14 @@ pub fn relayed(Relayed { address, preference }: Relayed) -> Option<Candidate> {
         " raddr :: rport 0"
     };
     // The stack's own type preference; RFC 8445, 5.1.2.1, allows 0 to 126.
-    from_text("relay", 2, preference, address, related)
+    from_text("relay", "udp", 2, preference, address, related)
 }
 
 /// The stack takes a priority from text alone. There is one component only.
-fn from_text(kind: &str, of_kind: u32, preference: u16, address: SocketAddr, related: &str) -> Option<Candidate> {
+fn from_text(kind: &str, transport: &str, of_kind: u32, preference: u16, address: SocketAddr, more: &str) -> Option<Candidate> {
     let priority = of_kind << 24 | u32::from(preference) << 8 | 255;
     let (ip, port) = (address.ip(), address.port());
-    let line = format!("candidate:{kind}{preference} 1 udp {priority} {ip} {port} typ {kind}{related}");
+    let line = format!("candidate:{kind}{transport}{preference} 1 {transport} {priority} {ip} {port} typ {kind}{more}");
     Candidate::from_sdp_string(&line).ok()
 }
 

@@ -5,6 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use str0m::config::DtlsCert;
 
+use super::Transport;
 use crate::media::{AccessUnit, Bitrate, Quality, StreamFormat};
 use crate::protocol::{Message, PeerId, Playout, Role};
 
@@ -30,6 +31,8 @@ pub struct Setup<'a> {
     pub playout: Playout,
     /// This device's addresses, as host candidates.
     pub locals: &'a [SocketAddr],
+    /// The port at each of them where viewers may connect by TCP.
+    pub tcp_port: Option<u16>,
     /// Where STUN servers see them.
     pub reflexive: &'a [Reflexive],
     /// Its addresses at TURN servers.
@@ -57,8 +60,9 @@ pub struct Relayed {
 /// What can happen to a session.
 #[derive(Clone, Debug)]
 pub enum Input<'a> {
-    /// Bytes from the network: from whom, to which of our addresses.
+    /// Bytes from the network: by what, from whom, to which of our addresses.
     Datagram {
+        transport: Transport,
         source: SocketAddr,
         destination: SocketAddr,
         bytes: &'a [u8],

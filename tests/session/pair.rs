@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use peercam::hub::{Hub, Next, Subscription};
 use peercam::media::{AccessUnit, MediaTime, rtp};
 use peercam::protocol::{Message, RpcError};
-use peercam::session::{Ending, Event, Input, Outbox, Session, WallClock};
+use peercam::session::{Ending, Event, Input, Outbox, Session, Transport, WallClock};
 use str0m::channel::ChannelId;
 use str0m::config::DtlsCert;
 use str0m::media::{KeyframeRequestKind, MediaData, MediaKind, Mid};
@@ -401,6 +401,7 @@ impl Pair {
             }
         } else if let Some(bytes) = self.wires[1].due(next) {
             self.feed(Input::Datagram {
+                transport: Transport::Udp,
                 source: self.viewer_address,
                 destination: self.device_address,
                 bytes: &bytes,

@@ -93,6 +93,7 @@ pub fn answer_as(
         reflexive: &[],
         relayed: &[],
         locals: &[device_address],
+        tcp_port: None,
     };
     Session::accept(setup, sdp, now)
 }

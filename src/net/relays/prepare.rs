@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 
 use super::super::preparation::resolve;
+use super::super::stream::Tls;
 use super::Server;
-use super::stream::Tls;
 use crate::config::TurnTransport;
 use crate::tls;
 

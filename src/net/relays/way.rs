@@ -9,8 +9,8 @@ use rustix::fd::OwnedFd;
 
 use super::super::interfaces::{Own, is_ours};
 use super::super::preparation::Preparation;
+use super::super::stream::{Stream, about_io};
 use super::prepare::{Prepared, at_once, prepare};
-use super::stream::{Stream, about_io};
 use super::{Change, RelayFigures, Server};
 use crate::config::{Interfaces, Listen, TurnTransport};
 use crate::relay::{self, Family, Input, Output, Relay, Settings, Trouble};

@@ -45,6 +45,7 @@ impl Sessions {
             quality,
             playout: offer.playout,
             locals: &self.locals,
+            tcp_port: self.tcp_port,
             reflexive: &self.reflexive,
             relayed: self.relayed.addresses(),
         };

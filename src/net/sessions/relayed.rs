@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::Sessions;
 use crate::net::mappings;
 use crate::net::relays::Change;
-use crate::session::{Ending, Input, Relayed, WallClock};
+use crate::session::{Ending, Input, Relayed, Route, Transport, WallClock};
 
 /// What is known of the TURN servers.
 #[derive(Default)]
@@ -13,6 +13,8 @@ pub struct Held {
     addresses: Vec<Relayed>,
     /// Those through which no picture can go for a moment.
     full: Vec<SocketAddr>,
+    /// Connections of viewers that take no more for a moment.
+    full_streams: Vec<Route>,
     /// Why there is no address.
     trouble: Option<String>,
 }
@@ -22,9 +24,12 @@ impl Held {
         &self.addresses
     }
 
-    /// Whether pictures from `source` have to wait.
-    pub fn holds_back(&self, source: Option<SocketAddr>) -> bool {
-        source.is_some_and(|source| self.full.contains(&source))
+    /// Whether pictures that go this way have to wait.
+    pub fn holds_back(&self, path: Option<Route>) -> bool {
+        path.is_some_and(|path| match path.transport {
+            Transport::Udp => self.full.contains(&path.source),
+            Transport::Tcp => self.full_streams.contains(&path),
+        })
     }
 
     /// Adds to the reason for which a session ended what the servers have to do with it.
@@ -86,10 +91,12 @@ impl Sessions {
         changed
     }
 
-    /// Pictures wait whose way leads through one of these.
-    pub fn hold_back(&mut self, full: impl Iterator<Item = SocketAddr>) {
+    /// Pictures wait whose way leads through one of these addresses at TURN servers, or by one of these connections.
+    pub fn hold_back(&mut self, relays: impl Iterator<Item = SocketAddr>, streams: impl Iterator<Item = Route>) {
         self.relayed.full.clear();
-        self.relayed.full.extend(full);
+        self.relayed.full.extend(relays);
+        self.relayed.full_streams.clear();
+        self.relayed.full_streams.extend(streams);
     }
 
     /// Whether anybody watches, or is about to.

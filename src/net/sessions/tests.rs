@@ -40,7 +40,7 @@ fn sessions(notices: usize) -> (Sessions, Receiver<Notice>, WallClock) {
         instant: Instant::now(),
         wall: std::time::SystemTime::now(),
     };
-    (Sessions::new(shared, vec![local], Arc::default()), receiver, clock)
+    (Sessions::new(shared, vec![local], None, Arc::default()), receiver, clock)
 }
 
 fn offer(peer: &str, sdp: &str, session: Option<String>, reply: oneshot::Sender<Result<OfferReply, RpcError>>) -> Command {
@@ -86,7 +86,7 @@ fn a_viewer_with_too_many_addresses_is_known_by_the_first_ones_and_the_rest_is_c
     let key = open(&mut sessions, "alice", &clock);
     let addresses = u16::try_from(MAX_ADDRESSES).expect("a small number") + 8;
     for port in 1..=addresses {
-        sessions.remember_address(key, SocketAddr::from(([192, 0, 2, 1], port)));
+        sessions.remember_address(key, (Transport::Udp, SocketAddr::from(([192, 0, 2, 1], port))));
     }
     assert_eq!(sessions.by_address.len(), MAX_ADDRESSES);
     assert_eq!(sessions.figures().counted.addresses_refused, 8);

@@ -1,4 +1,4 @@
-//! A connection to a TURN server by TCP or TLS that never waits: what can't be sent now stays in a bounded queue.
+//! A connection by TCP or TLS, to a TURN server or of a viewer, that never waits: what can't be sent now stays in a bounded queue.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -53,6 +53,24 @@ impl Stream {
             socket,
             tls: tls.transpose()?,
             connecting: true,
+            queue: Vec::new(),
+            sent: 0,
+            was_full: false,
+        })
+    }
+
+    /// A connection that was made to us.
+    ///
+    /// # Errors
+    /// It is over already, as the system says it.
+    pub fn accepted(socket: Socket) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
+        Ok(Self {
+            socket: socket.into(),
+            tls: None,
+            connecting: false,
             queue: Vec::new(),
             sent: 0,
             was_full: false,
