@@ -9,6 +9,7 @@ use common::coturn::{Coturn, PASSWORD};
 use common::device::{Device, Settings};
 use common::netns::{Firewall, Home, Nat, SERVER, World};
 use common::page::Page;
+use common::scrape::Scrape;
 use common::{SOON, until};
 
 /// Of film around each change: three seconds.
@@ -19,6 +20,32 @@ const BACK: Duration = Duration::from_secs(6);
 
 /// Of the TURN server, as the device knows it.
 const RELAYS: &[&str] = &["udp", "tcp", "tls"];
+
+/// Where the device serves its figures, for those at its place.
+const METRICS: &str = "127.0.0.1:8080";
+
+/// What is there before the page is opened.
+struct Scene {
+    /// Whoever is in no home has an address of its own.
+    homes: [(&'static str, Option<Home>); 2],
+    /// Lines of the device's configuration.
+    more: &'static str,
+    /// A rule of a firewall for what comes to the viewer.
+    firewall: &'static str,
+    /// Whether the picture is one of many bytes, in one rung only.
+    rich: bool,
+}
+
+impl Default for Scene {
+    fn default() -> Self {
+        Self {
+            homes: [("device", None), ("viewer", None)],
+            more: "network.listen = \"all\"",
+            firewall: "",
+            rich: false,
+        }
+    }
+}
 
 /// A device and the page, each somewhere on the internet.
 struct Bench {
@@ -41,32 +68,37 @@ impl Bench {
 
     /// `servers` makes the configuration of STUN and TURN servers. Whoever is in no home has an address of its own.
     fn at(device_home: Option<Home>, viewer_home: Option<Home>, servers: impl Fn(&Coturn) -> String) -> Self {
-        Self::with("network.listen = \"all\"", "", device_home, viewer_home, servers)
+        let scene = Scene {
+            homes: [("device", device_home), ("viewer", viewer_home)],
+            ..Scene::default()
+        };
+        Self::of(&scene, servers)
     }
 
-    /// With these lines in the device's configuration, and with this rule of a firewall for what comes to the viewer.
-    fn with(
-        more: &'static str,
-        firewall: &str,
-        device_home: Option<Home>,
-        viewer_home: Option<Home>,
-        servers: impl Fn(&Coturn) -> String,
-    ) -> Self {
+    fn of(scene: &Scene, servers: impl Fn(&Coturn) -> String) -> Self {
         let mut world = World::new();
-        for (place, home) in [("device", device_home), ("viewer", viewer_home)] {
+        for (place, home) in scene.homes {
             match home {
                 Some(home) => world.home(place, home),
                 None => world.public(place),
             };
         }
-        world.close("viewer", firewall);
+        world.close("viewer", scene.firewall);
         let (broker, coturn) = world.inside("internet", || (Broker::on(SERVER), Coturn::on(SERVER)));
         let mut device = Device::with(Settings {
             broker: broker.url(),
-            more,
+            http: METRICS.into(),
+            more: scene.more,
             ..Settings::default()
         });
-        device.configure(&format!("{}{}", device.config(), servers(&coturn)));
+        let config = format!("{}{}", device.config(), servers(&coturn));
+        device.configure(&if scene.rich {
+            config
+                .replace("size = \"320x240\"\nfps = 15", "low = false\nsize = \"640x360\"\nfps = 30")
+                .replace("bitrate_kbps = 500", "bitrate_kbps = 2500")
+        } else {
+            config
+        });
         world.inside("device", || device.start());
         world.inside("internet", || device.live(&broker));
         let page = world.inside("viewer", || Page::open(&broker, device.id()));
@@ -181,25 +213,68 @@ fn names_need_not_be_resolved_where_the_device_has_a_relay_only() {
     );
 }
 
-const TCP: &str = "network.listen = \"all\"\nnetwork.tcp_port = 8555";
+/// The viewer hears no UDP, and there is no server; the device may be connected to by TCP.
+fn by_tcp() -> Scene {
+    Scene {
+        more: "network.listen = \"all\"\nnetwork.tcp_port = 8555",
+        firewall: "iifname \"net\" meta l4proto udp drop",
+        ..Scene::default()
+    }
+}
 
 #[test]
 fn without_udp_and_without_a_relay_the_browser_connects_by_tcp() {
-    let mut bench = Bench::with(TCP, "iifname \"net\" meta l4proto udp drop", None, None, |_| String::new());
+    let mut bench = Bench::of(&by_tcp(), |_| String::new());
     bench.plays_by("tcp", "direct (TCP)");
-    let before = bench.page.frames();
-    // What has to be taken away and put together again in large pieces, and what comes when there is room.
-    bench.world.narrow("viewer", "2mbit");
-    bench.film();
-    bench.world.widen("viewer");
-    bench.film();
-    assert!(bench.page.frames() >= before + 2 * FILM);
     assert!(bench.page.try_rpc("system.info").is_some(), "commands get through too");
 }
 
 #[test]
 fn where_udp_works_no_picture_goes_by_tcp() {
-    Bench::with(TCP, "", None, None, |_| String::new()).plays_by("udp-beside-tcp", "direct (UDP)");
+    let scene = Scene { firewall: "", ..by_tcp() };
+    Bench::of(&scene, |_| String::new()).plays_by("udp-beside-tcp", "direct (UDP)");
+}
+
+#[test]
+fn by_tcp_too_the_viewers_address_may_change() {
+    let mut bench = Bench::of(&by_tcp(), |_| String::new());
+    bench.page.plays(SOON * 2);
+    bench.page.watch_gaps();
+    bench.survives_changes_at("viewer", 12);
+}
+
+#[test]
+fn by_tcp_too_the_devices_address_may_change() {
+    let mut bench = Bench::of(&by_tcp(), |_| String::new());
+    bench.page.plays(SOON * 2);
+    bench.page.watch_gaps();
+    bench.survives_changes_at("device", 11);
+}
+
+/// A connection that carries a fraction of the stream.
+#[test]
+fn what_a_tcp_connection_does_not_carry_is_left_out_up_to_a_key_frame() {
+    let scene = Scene { rich: true, ..by_tcp() };
+    let mut bench = Bench::of(&scene, |_| String::new());
+    bench.plays_by("tcp-narrow", "direct (TCP)");
+    let told = |bench: &Bench| bench.world.inside("device", || Scrape::of(METRICS.parse().expect("an address")));
+    let cleared = "peercam_viewer_overflows_total{stream=\"card\",quality=\"high\"}";
+    assert_eq!(told(&bench).value(cleared), 0.0, "all fits");
+    // The card has 240 kbit/s.
+    bench.world.narrow("viewer", "100kbit");
+    until("pictures are left out three times", SOON * 4, || {
+        (told(&bench).value(cleared) >= 3.0).then_some(())
+    });
+    let before = bench.page.frames();
+    until("what fits is shown", SOON * 2, || (bench.page.frames() > before).then_some(()));
+    assert_eq!(
+        told(&bench).value("peercam_tcp_datagrams_dropped_total"),
+        0.0,
+        "no picture was torn"
+    );
+    bench.world.widen("viewer");
+    bench.film();
+    bench.film();
 }
 
 /// A company: TCP gets out, UDP does not.

@@ -613,6 +613,17 @@ fn check_tells_what_will_run_and_what_may_surprise() {
     ] {
         assert!(text.contains(says), "{says} is missing in:\n{text}");
     }
+    let network = "[network]\nlisten = \"all\"\ninterfaces = [\"eth*\"]\nexclude_interfaces = [\"eth1\"]\ntcp_port = 8555\nthreads = 2\n\
+                   advertise = [\"203.0.113.7\", \"[2001:db8::7]:5000\"]\n";
+    let (text, good) = check_report(&folder.write("n.toml", network, 0o600));
+    assert!(good, "{text}");
+    for says in [
+        "UDP ports 8555 to 8556 on the addresses of eth* but those of eth1",
+        "TCP ports 8555 to 8556, where a viewer's network lets no UDP through",
+        "by a router, from UDP 203.0.113.7:8555, [2001:db8::7]:5000",
+    ] {
+        assert!(text.contains(says), "{says} is missing in:\n{text}");
+    }
     let path = folder.write("b.toml", "[brokr]\n", 0o600);
     let (text, good) = check_report(&path);
     assert!(

@@ -29,6 +29,8 @@ const MAX_OF_SESSION: usize = 8;
 const ACCEPTS_A_TURN: usize = 16;
 /// Where the system gives no connection, such as for want of file descriptors, it is asked again after so long.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+/// What viewers that connect by themselves tell in place of a port of theirs (RFC 6544, 4.5).
+const ACTIVE: u16 = 9;
 /// What the system keeps for us to take.
 const BACKLOG: i32 = 64;
 
@@ -128,7 +130,10 @@ impl IceTcp {
             return false;
         }
         let Some(connection) = self.connections.get_mut(&(run.route.source, run.route.destination)) else {
-            self.figures.dropped += run.count as u64;
+            // Nobody has promised to listen there: it is for us to be connected to.
+            if run.route.destination.port() != ACTIVE {
+                self.figures.dropped += run.count as u64;
+            }
             return true;
         };
         for datagram in run.bytes.chunks(run.segment.max(1)) {

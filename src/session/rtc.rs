@@ -135,3 +135,41 @@ pub fn bound_rtx(rtc: &mut Rtc, mid: str0m::media::Mid) {
         stream.set_rtx_cache(RTX_PACKETS, RTX_AGE, Some(RTX_SHARE));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_tcp_viewers_connect_to_us_and_only_where_udp_does_not_work() {
+        let address: SocketAddr = "192.0.2.1:8555".parse().expect("an address");
+        let lines = |preference| -> Vec<Candidate> { hosts(address, Some(8_556), preference).collect() };
+        assert_eq!(hosts(address, None, FIRST_HOST).count(), 1);
+        let [udp, tcp] = &lines(FIRST_HOST)[..] else {
+            panic!("two candidates")
+        };
+        let line = tcp.to_sdp_string();
+        assert!(
+            line.contains(" tcp ") && line.contains("192.0.2.1 8556 typ host tcptype passive"),
+            "{line}"
+        );
+        assert!(udp.to_sdp_string().contains(" udp ") && udp.prio() > tcp.prio());
+        let outside = reflexive(Reflexive {
+            address: "203.0.113.1:1".parse().expect("an address"),
+            base: address,
+        });
+        assert!(
+            outside.expect("a candidate").prio() > tcp.prio(),
+            "a way by UDP through a router too is better"
+        );
+        let relay = relayed(Relayed {
+            address: "203.0.113.1:2".parse().expect("an address"),
+            preference: u16::MAX,
+        });
+        assert!(relay.expect("a candidate").prio() < tcp.prio(), "but no relay is needed");
+        assert!(
+            lines(FIRST_HOST + 1)[1].prio() > tcp.prio(),
+            "an address that is newer is preferred"
+        );
+    }
+}
