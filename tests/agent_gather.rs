@@ -165,3 +165,32 @@ fn a_port_that_a_router_forwards_needs_no_server() {
     assert!(path.contains(&format!("to {outside}")) && path.contains("(srflx)"), "{path}");
     println!("forwarded: {path}");
 }
+
+/// The viewer's answer to the device's check tells the same before any server does; that the viewer knows of it is for the next time it has to look for a way.
+#[test]
+fn how_the_device_looks_from_outside_is_told_however_late_it_is_learnt() {
+    let mut world = World::new();
+    world.home("device", Home::behind(Nat::PortRestricted));
+    let viewer = world.public("viewer");
+    let (broker, mut coturn) = world.inside("internet", || (Broker::on(SERVER), Coturn::on(SERVER)));
+    coturn.kill();
+    let stun = format!("[[network.ice_server]]\nurls = [\"stun:{}\"]\n", coturn.address());
+    let mut device = device(
+        &world,
+        &broker,
+        "network.listen = \"all\"\nlog.filter = \"info,peercam::net::mappings=debug\"",
+        &stun,
+    );
+    let probe = world.inside("viewer", || {
+        let address = format!("--address={viewer}");
+        Probe::start(broker.address, device.id(), &["--seconds", "8", &address])
+    });
+    device.seated();
+    world.inside("internet", || coturn.run());
+    until("the server answers", SOON * 3, || {
+        device.process().log().contains("a STUN server sees this device").then_some(())
+    });
+    let report = probe.report(SOON * 2);
+    let path = report["per_viewer"][0]["path"].as_str().expect("a path").to_owned();
+    assert!(path.contains("(srflx)"), "the viewer was told: {path}");
+}

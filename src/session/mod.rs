@@ -509,7 +509,16 @@ impl Session {
 
     fn add_outside(&mut self, candidate: Option<str0m::Candidate>, outbox: &mut Outbox) {
         self.outside += 1;
-        self.add_locals(candidate.filter(|_| self.outside <= MAX_OUTSIDE), outbox);
+        let Some(candidate) = candidate.filter(|_| self.outside <= MAX_OUTSIDE) else {
+            return;
+        };
+        // What the viewer's answer to a check has told the stack already, it does not take again; the viewer has to know it all the same.
+        let known = candidate.to_sdp_string();
+        let line = self
+            .rtc
+            .add_local_candidate(candidate)
+            .map_or(known, str0m::Candidate::to_sdp_string);
+        outbox.events.push(Event::Candidates(vec![line]));
     }
 
     fn remove_local(&mut self, candidate: Option<str0m::Candidate>) {
