@@ -77,6 +77,8 @@ struct Connection {
     /// From us to the viewer.
     route: Route,
     since: Instant,
+    /// Its place among all: several may have come at the same time.
+    number: u64,
     /// Whose it is.
     session: Option<u64>,
     /// It holds what is no stream of datagrams.
@@ -198,7 +200,9 @@ impl IceTcp {
                     }
                 };
                 // One that was closed again at once has no addresses.
-                let Ok(connection) = Connection::new(socket, now) else { continue };
+                let Ok(connection) = Connection::new(socket, self.figures.accepted, now) else {
+                    continue;
+                };
                 let Route { source, destination, .. } = connection.route;
                 self.figures.accepted += 1;
                 if locals.iter().any(|local| local.ip() == source.ip()) {
@@ -230,7 +234,7 @@ impl IceTcp {
     fn bound(&mut self, session: Option<u64>, most: usize) {
         loop {
             let of_it = || self.connections.iter().filter(|(_, connection)| connection.session == session);
-            let oldest = of_it().min_by_key(|(_, connection)| connection.since);
+            let oldest = of_it().min_by_key(|(_, connection)| connection.number);
             let Some(ends) = oldest.filter(|_| of_it().count() > most).map(|(ends, _)| *ends) else {
                 return;
             };
@@ -241,7 +245,7 @@ impl IceTcp {
 }
 
 impl Connection {
-    fn new(socket: Socket, now: Instant) -> io::Result<Self> {
+    fn new(socket: Socket, number: u64, now: Instant) -> io::Result<Self> {
         let stream = Stream::accepted(socket)?;
         Ok(Self {
             route: Route {
@@ -252,6 +256,7 @@ impl Connection {
             stream,
             frames: Frames::default(),
             since: now,
+            number,
             session: None,
             garbled: false,
             over: false,
