@@ -38,13 +38,22 @@ export class Cleanup {
   }
 }
 
-/** A port that was free a moment ago. */
+/** Tests run in several processes, each of which looks from a place of its own on. */
+let portsTried = process.pid * 61;
+
+/** A port that was free a moment ago, below those that the system gives to outgoing connections: one of these would take it before we do. */
 export async function freePort() {
-  const server = createTcpServer();
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
+  for (;;) {
+    portsTried += 1;
+    const port = 12_000 + (portsTried % 20_000);
+    const server = createTcpServer();
+    const isFree = await new Promise((resolve) => {
+      server.once('error', () => resolve(false));
+      server.listen(port, '0.0.0.0', () => resolve(true));
+    });
+    await new Promise((resolve) => server.close(resolve));
+    if (isFree) return port;
+  }
 }
 
 /**
