@@ -4,7 +4,6 @@ mod common;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
 
 use common::device::{Device, Settings};
 use common::scrape::Scrape;
@@ -50,11 +49,7 @@ fn whoever_speaks_something_else_is_hung_up_on() {
 #[test]
 fn strangers_have_few_connections_and_not_for_long() {
     let (_device, port, http) = device();
-    let connect = |_| {
-        // One after the other, so that it is known which is the oldest.
-        std::thread::sleep(Duration::from_millis(5));
-        TcpStream::connect(port).expect("a connection")
-    };
+    let connect = |_| TcpStream::connect(port).expect("a connection");
     let mut strangers: Vec<TcpStream> = (0..MAX_STRANGERS + 8).map(connect).collect();
     until("the first ones make room", SOON, || (refused(http) >= 8.0).then_some(()));
     let over: Vec<bool> = strangers.iter_mut().map(is_over).collect();
